@@ -175,7 +175,7 @@ class Condition:
 
     index: str
     operator: Operator
-    value: Value | None | tuple[Value | None, ...]
+    value: Value | tuple[Value | None, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,178 @@
+"""All settings, in one table: name, type, default and meaning. docs/configuration.md lists them.
+
+Each is read once at start from `ROUNDHOUSE_<NAME>` (upper case); `roundhouse up` sets the same
+variables for its children.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from shared.errors import InvalidArgument, Violation
+
+# Offsets from the base port.
+CONSOLE: Final = "console"
+PORTS: Final[dict[str, int]] = {
+    CONSOLE: 0,
+    "meta": 10,
+    "jumpstarter": 20,
+    "jobs": 30,
+    "pipelines": 40,
+    "pods": 50,
+}
+
+_DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>ms|s|m|h|d)")
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+
+
+def duration(text: str) -> timedelta:
+    """`500ms`, `30s`, `10m`, `24h` or `400d`. ValueError otherwise."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("is not a duration; write for example 30s, 10m, 24h or 400d")
+    return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
+
+
+def boolean(text: str) -> bool:
+    """`true` or `false`, also 1/0, yes/no, on/off. ValueError otherwise."""
+    lowered = text.strip().lower()
+    if lowered in _TRUE or lowered in _FALSE:
+        return lowered in _TRUE
+    raise ValueError("is neither true nor false")
+
+
+def port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError("is not a port")
+    return number
+
+
+def _log_format(text: str) -> str:
+    if text not in ("json", "text"):
+        raise ValueError("must be json or text")
+    return text
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError("must be debug, info, warning or error")
+    return text.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    parse: Callable[[str], Any]
+    default: str
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return f"ROUNDHOUSE_{self.name.upper()}"
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting("data", Path, "var", "Folder of databases, keys, certificates and the operator's token."),
+    Setting("store", str, "sqlite", "`sqlite` (one file a service under `data`), `memory` (tests), or a `mongodb://` URL."),
+    Setting("store_name", str, "roundhouse", "MongoDB: databases are called `<store_name>_<service>`."),
+    Setting("store_documents", boolean, "true", "MongoDB: keep a readable copy of each message beside its bytes."),
+    Setting("host", str, "127.0.0.1", "Address that every port binds."),
+    Setting("base_port", port, "8700", "Ports are counted from here: console +0, meta +10, jumpstarter +20, jobs +30, pipelines +40, pods +50; REST is one above gRPC."),
+    Setting("grpc_port", str, "", "gRPC port of this process instead of the counted one; 0 takes a free one."),
+    Setting("http_port", str, "", "HTTP port of this process instead of the counted one; 0 takes a free one."),
+    Setting("ports_file", str, "", "Write `{\"grpc\": N, \"http\": N}` here once both listen."),
+    Setting("services", str, "", "Console: comma-separated `name=host:port` of services that are not on the counted ports."),
+    Setting("only", str, "", "Comma-separated services that run; empty is all. The console shows only these."),
+    Setting("auth", boolean, "true", "Ask for a token. `false` lets everyone do everything and says so in the log."),
+    Setting("tls_cert", str, "", "PEM file of the server certificate; with `tls_key` both ports speak TLS."),
+    Setting("tls_key", str, "", "PEM file of the certificate's key."),
+    Setting("tls_ca", str, "", "Clients of our own (console, command line): PEM file of the authority to trust; set, they speak TLS."),
+    Setting("log_format", _log_format, "text", "`text` for people, `json` for collectors."),
+    Setting("log_level", _log_level, "info", "`debug`, `info`, `warning` or `error`."),
+    Setting("stop_grace", duration, "5s", "How long running calls may take to end after SIGTERM."),
+    Setting("max_message_bytes", int, "4194304", "Largest request that gRPC or REST accepts."),
+    Setting("max_streams", int, "2000", "Watches that one process serves at once."),
+    Setting("retention_age", duration, "24h", "Versions older than this may be compacted ..."),
+    Setting("retention_changes", int, "100000", "... once more than this many newer changes exist."),
+    Setting("audit_age", duration, "400d", "How long the audit trail is kept."),
+    Setting("console_session", duration, "12h", "How long a console sign-in lasts."),
+    Setting("public_url", str, "", "Console: the URL that people use, when a proxy stands in front."),
+    Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
+    Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
+    Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),
+    Setting("userid_header", str, "x-goog-authenticated-user-email", "Pipelines: header that names the user, from callers with permission `impersonate`."),
+    Setting("userid_prefix", str, "accounts.google.com:", "Pipelines: what stands before the name in that header."),
+)  # fmt: skip
+
+_BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+
+class Config:
+    """The settings of one process, read once. `config.base_port` is that setting's value."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_values", dict(values))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"no setting {name!r}") from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("settings are read once; build another Config instead")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Config:
+        """From the environment, then `overrides` (text is parsed, other values stand as they are).
+
+        Raises InvalidArgument naming every variable that is wrong or unknown.
+        """
+        environ = os.environ if environ is None else environ
+        given: dict[str, Any] = {
+            key.removeprefix("ROUNDHOUSE_").lower(): value
+            for key, value in environ.items()
+            if key.startswith("ROUNDHOUSE_")
+        }
+        given.update(overrides)
+        wrong = [
+            Violation(f"ROUNDHOUSE_{name.upper()}", "no such setting")
+            for name in given
+            if name not in _BY_NAME
+        ]
+        values: dict[str, Any] = {}
+        for setting in SETTINGS:
+            raw = given.get(setting.name, setting.default)
+            try:
+                values[setting.name] = setting.parse(raw) if isinstance(raw, str) else raw
+            except ValueError as error:
+                wrong.append(Violation(setting.variable, f"{raw!r} {error}"))
+        if wrong:
+            raise InvalidArgument.of(wrong)
+        return cls(values)
+
+    def replace(self, **changes: Any) -> Config:
+        return Config({**self._values, **changes})
+
+    def environment(self, **overrides: str) -> dict[str, str]:
+        """The variables that give a child process `overrides`; for `roundhouse up` and tests."""
+        return {_BY_NAME[name].variable: value for name, value in overrides.items()}
+
+    def ports(self, service: str) -> tuple[int, int]:
+        """(gRPC, HTTP) of `service`; the console has an HTTP port only, given twice."""
+        base = self.base_port + PORTS[service]
+        grpc, http = (base, base) if service == CONSOLE else (base, base + 1)
+        return int(self.grpc_port or grpc), int(self.http_port or http)
+
+    def enabled(self, service: str) -> bool:
+        only = {name.strip() for name in self.only.split(",") if name.strip()}
+        return not only or service in only

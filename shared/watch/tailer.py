@@ -1,0 +1,92 @@
+"""One reader of a store's log that wakes everyone who follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from shared.storage.errors import StoreUnavailable
+from shared.storage.port import Commit, Store
+
+log = logging.getLogger(__name__)
+
+
+class Tailer:
+    """Knows the newest revision: at once after a local commit, within `poll` seconds for peers'.
+
+    Followers read the log themselves, from where they stand, so a slow one holds no queue and never
+    blocks a writer. One Tailer serves any number of followers.
+    """
+
+    def __init__(self, store: Store, *, poll: float = 0.1, batch: int = 256) -> None:
+        self._store = store
+        self._poll = poll
+        self._batch = batch
+        self._head = 0
+        self._moved = asyncio.Event()
+        self._stop_listening = lambda: None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Tailer:
+        self._advance(await self._store.head())
+        self._stop_listening = self._store.listen(self._advance)
+        self._task = asyncio.create_task(self._run(), name="tailer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._stop_listening()
+        self._wake()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    @property
+    def head(self) -> int:
+        """The newest revision this process knows of."""
+        return self._head
+
+    async def wait(self, after: int) -> int:
+        """Until there is a revision above `after`; answers it. Raises StoreUnavailable once the
+        tailer is closed."""
+        while self._head <= after:
+            if self._closed:
+                raise StoreUnavailable("the process is stopping")
+            await self._moved.wait()
+        return self._head
+
+    async def follow(self, after: int) -> AsyncIterator[Commit]:
+        """Every commit after revision `after`, for ever. Raises Compacted when some are gone."""
+        while True:
+            await self.wait(after)
+            for commit in await self._store.changes(after, self._batch):
+                yield commit
+                after = commit.revision
+
+    def _advance(self, revision: int) -> None:
+        if revision > self._head:
+            self._head = revision
+            self._wake()
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event() if not self._closed else self._moved
+
+    async def _run(self) -> None:
+        reported = False
+        while True:
+            await asyncio.sleep(self._poll)
+            try:
+                self._advance(await self._store.head())
+                reported = False
+            except StoreUnavailable as error:
+                if not reported:
+                    log.warning("cannot read the log; trying on", extra={"error": str(error)})
+                reported = True
