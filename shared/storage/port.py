@@ -197,8 +197,9 @@ class Position:
 class Query:
     """Records of a kind, in a total order: by `order`, then by name in `name_descending`.
 
-    `after` starts behind that position in this order. `backward` walks from the end (or from `after`) towards the
-    start, yielding in that reversed order. `parent` None is every parent. `limit` None is all.
+    `after` starts behind that position in this order. `backward` walks from the end (or from
+    `after`) towards the start, yielding in that reversed order. `parent` None is every parent.
+    `limit` None is all.
     """
 
     kind: str

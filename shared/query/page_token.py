@@ -1,0 +1,84 @@
+"""Page tokens: versioned JSON in URL-safe base64, bound to their query, strict when read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from shared.errors import InvalidArgument
+from shared.query.order_by import Ordering
+from shared.storage.port import NULL, Value
+
+VERSION = 1
+_MAX_CHARACTERS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A boundary row: where the next page begins. `backward` reads towards the start."""
+
+    values: tuple[Value | None, ...]
+    name: str
+    backward: bool = False
+    inclusive: bool = False
+
+    def payload(self) -> dict[str, Any]:
+        """For JSON: a null is [], a missing value is null."""
+        values = [[] if value is NULL else value for value in self.values]
+        return {"k": values, "n": self.name, "b": self.backward, "i": self.inclusive}
+
+
+def encode(payload: Mapping[str, Any]) -> str:
+    """A token of `payload` and the format's version."""
+    data = orjson.dumps({"v": VERSION, **payload})
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(token: str, keys: frozenset[str], *, parameter: str = "page_token") -> dict[str, Any]:
+    """The payload of a token that holds exactly `keys`. Raises InvalidArgument naming `parameter`."""
+    wrong = InvalidArgument.at(parameter, "is not a token of this server; start again without it")
+    if len(token) > _MAX_CHARACTERS:
+        raise wrong
+    try:
+        raw = token.encode("ascii")
+        data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+        found = orjson.loads(data)
+    except (UnicodeEncodeError, binascii.Error, ValueError) as error:
+        raise wrong from error
+    if not isinstance(found, dict) or found.pop("v", None) != VERSION or found.keys() != keys:
+        raise wrong
+    return found
+
+
+CURSOR_KEYS = frozenset({"k", "n", "b", "i"})
+
+
+def cursor(payload: Mapping[str, Any], ordering: Ordering, *, parameter: str = "page_token") -> Cursor:
+    """The cursor in a decoded payload, its values checked against the types of `ordering`."""
+    wrong = InvalidArgument.at(parameter, "is not a token of this query; start again without it")
+    values, name = payload["k"], payload["n"]
+    if not isinstance(values, list) or len(values) != len(ordering.keys) or not isinstance(name, str):
+        raise wrong
+    if type(payload["b"]) is not bool or type(payload["i"]) is not bool:
+        raise wrong
+    checked: list[Value | None] = []
+    for key, value in zip(ordering.keys, values, strict=True):
+        wanted = str if key.field.type == "text" else int
+        if value == [] and isinstance(value, list):
+            checked.append(NULL)
+        elif value is None or (type(value) is wanted and (wanted is str or -(2**63) <= value < 2**63)):
+            checked.append(value)
+        else:
+            raise wrong
+    return Cursor(tuple(checked), name, payload["b"], payload["i"])
+
+
+def fingerprint(*parts: str) -> str:
+    """Of a query: a token of another query is refused by comparing this."""
+    return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()[:16]

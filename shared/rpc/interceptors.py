@@ -1,0 +1,152 @@
+"""What every call passes through, whichever transport it came by.
+
+request id -> authenticate -> authorize -> parse -> handler, with metrics, a log line for what
+failed, and every exception turned into a Status. Nothing but StatusError (and cancellation) leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+from grpc import StatusCode
+
+from shared.auth.identity import Identity
+from shared.auth.policy import authorize
+from shared.errors import ResourceExhausted, Unauthenticated
+from shared.rpc import status as statuses
+from shared.rpc.method import PUBLIC, Call, Method
+from shared.rpc.metrics import RpcMetrics
+from shared.rpc.status import Status, StatusError
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+-]{1,128}")
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, metadata: Mapping[str, str]) -> Identity:
+        """Raises Unauthenticated."""
+
+
+def request_id(metadata: Mapping[str, str]) -> str:
+    """The caller's, when it is a decent one, or a new one."""
+    given = metadata.get(REQUEST_ID, "")
+    return given if _REQUEST_ID_FORM.fullmatch(given) else uuid.uuid4().hex
+
+
+class Pipeline:
+    """Runs methods for the transports. `read` parses the request and may raise InvalidArgument; it
+    is called only once the caller is known to be allowed."""
+
+    def __init__(self, authenticator: Authenticator, metrics: RpcMetrics, *, max_streams: int = 2000) -> None:
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._max_streams = max_streams
+        self._streams = 0
+        self._finish: dict[tuple[str, str, StatusCode], Any] = {}
+        self._seconds: dict[tuple[str, str], Any] = {}
+
+    async def unary(
+        self, method: Method, read: Callable[[], Any], metadata: Mapping[str, str], transport: str
+    ) -> Message | bytes:
+        started = time.perf_counter()
+        code = StatusCode.CANCELLED
+        call = Call(method, request_id(metadata), metadata, transport)
+        try:
+            await self._admit(call)
+            answer = await method.handler(read(), call)
+            code = StatusCode.OK
+            return answer
+        except Exception as error:
+            failed = self._failed(call, error)
+            code = failed.code
+            raise StatusError(failed) from error
+        finally:
+            self._observe(method, transport, code, time.perf_counter() - started)
+
+    async def stream(
+        self, method: Method, read: Callable[[], Any], metadata: Mapping[str, str], transport: str
+    ) -> AsyncIterator[Message | bytes]:
+        code = StatusCode.CANCELLED
+        call = Call(method, request_id(metadata), metadata, transport)
+        sent = self._metrics.messages.labels(method.service, method.name, transport)
+        self._streams += 1
+        self._metrics.streams.set(self._streams)
+        try:
+            if self._streams > self._max_streams:
+                raise ResourceExhausted(f"this process serves {self._max_streams} streams already")
+            await self._admit(call)
+            async with contextlib.aclosing(method.handler(read(), call)) as answers:
+                async for message in _until(answers, call.identity.expires_at):
+                    sent.inc()
+                    yield message
+            code = StatusCode.OK
+        except Exception as error:
+            failed = self._failed(call, error)
+            code = failed.code
+            raise StatusError(failed) from error
+        finally:
+            self._streams -= 1
+            self._metrics.streams.set(self._streams)
+            self._count(method, transport, code)
+
+    async def _admit(self, call: Call) -> None:
+        if call.method.permission == PUBLIC:
+            return
+        call.identity = await self._authenticator.authenticate(call.metadata)
+        authorize(call.identity, call.method.permission)
+
+    def _failed(self, call: Call, error: Exception) -> Status:
+        found = statuses.of(error)
+        fields = {
+            "request_id": call.request_id,
+            "method": call.method.path,
+            "transport": call.transport,
+            "subject": call.identity.subject,
+            "code": found.code.name,
+        }
+        if found.code is StatusCode.INTERNAL:
+            log.error("call crashed", extra=fields, exc_info=error)
+        else:
+            log.info("call failed", extra={**fields, "error": found.message[:500]})
+        return found
+
+    def _observe(self, method: Method, transport: str, code: StatusCode, seconds: float) -> None:
+        key = (method.path, transport)
+        observer = self._seconds.get(key)
+        if observer is None:
+            observer = self._metrics.seconds.labels(method.service, method.name, transport)
+            self._seconds[key] = observer
+        observer.observe(seconds)
+        self._count(method, transport, code)
+
+    def _count(self, method: Method, transport: str, code: StatusCode) -> None:
+        key = (method.path, transport, code)
+        counter = self._finish.get(key)
+        if counter is None:
+            counter = self._metrics.calls.labels(method.service, method.name, transport, code.name)
+            self._finish[key] = counter
+        counter.inc()
+
+
+async def _until(answers: AsyncIterator[Any], expires_at: float | None) -> AsyncIterator[Any]:
+    """`answers`, cut off with Unauthenticated when the caller's token expires."""
+    while True:
+        left = None if expires_at is None else expires_at - time.time()
+        try:
+            async with asyncio.timeout(left):
+                message = await anext(answers)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Unauthenticated("the token expired while the stream was open; get a new one") from None
+        yield message

@@ -1,0 +1,174 @@
+"""The gRPC server: raw bytes in, raw bytes out, everything between is the pipeline's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from shared.errors import InvalidArgument
+from shared.rpc.interceptors import REQUEST_ID, Pipeline, request_id
+from shared.rpc.method import Method
+from shared.rpc.status import Status, StatusError
+
+# Details of a service's own that go before the google.rpc ones.
+Decorate = Callable[[Status], Sequence[Message]]
+
+_OPTIONS = (
+    # A second process must not share the port in silence.
+    ("grpc.so_reuseport", 0),
+    # Real exporters ping every 20 s, without a call too; the default would cut them off.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        self._handlers = handlers
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return self._handlers.get(details.method)
+
+
+class GrpcServer:
+    """Serves `methods` and, without a token, health and reflection (v1 and v1alpha)."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        methods: Sequence[tuple[Method, Decorate | None]],
+        *,
+        max_message_bytes: int = 4 << 20,
+    ) -> None:
+        self._pipeline = pipeline
+        self._server = grpc.aio.server(
+            options=[
+                *_OPTIONS,
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ]
+        )
+        self._health = health.aio.HealthServicer()
+        names = sorted({method.service for method, _ in methods})
+        self.services = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        handlers = {method.path: self._handler(method, decorate) for method, decorate in methods}
+        self._server.add_generic_rpc_handlers((_Handlers({**handlers, **self._reflection()}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Bind `host:port` (port 0 takes a free one) and answer the port. Raises OSError."""
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise OSError(
+                f"cannot listen on {address}: the port is taken, or the address is wrong"
+            ) from error
+        if port == 0:
+            raise OSError(f"cannot listen on {address}")
+        return port
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def serving(self, yes: bool) -> None:
+        """What grpc.health.v1 answers, for the whole server and each service."""
+        state = health_pb2.HealthCheckResponse.SERVING if yes else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self.services):
+            await self._health.set(name, state)
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, let running ones end within `grace` seconds, then cut them off."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    def _reflection(self) -> dict[str, grpc.RpcMethodHandler]:
+        servicer = reflection.aio.ReflectionServicer(self.services)
+        handler = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        # The two versions are the same on the wire; grpcio ships the older name only.
+        return {
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo": handler
+            for version in ("v1", "v1alpha")
+        }
+
+    def _handler(self, method: Method, decorate: Decorate | None) -> grpc.RpcMethodHandler:
+        pipeline = self._pipeline
+
+        def reader(request: Any) -> Callable[[], Any]:
+            if method.client_streaming:
+                return lambda: _parsed(method, request)
+            return lambda: _parse(method, request)
+
+        async def abort(context: Any, metadata: dict[str, str], error: StatusError) -> None:
+            status = error.status
+            extra = decorate(status) if decorate is not None else ()
+            await context.abort(
+                status.code,
+                status.message,
+                (
+                    ("grpc-status-details-bin", status.proto(*extra).SerializeToString()),
+                    (REQUEST_ID, metadata[REQUEST_ID]),
+                ),
+            )
+
+        async def unary(request: Any, context: Any) -> bytes:
+            metadata = _metadata(context)
+            try:
+                answer = await pipeline.unary(method, reader(request), metadata, "grpc")
+            except StatusError as error:
+                await abort(context, metadata, error)
+                raise
+            return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[bytes]:
+            metadata = _metadata(context)
+            try:
+                async for answer in pipeline.stream(method, reader(request), metadata, "grpc"):
+                    yield answer if isinstance(answer, bytes) else answer.SerializeToString()
+            except StatusError as error:
+                await abort(context, metadata, error)
+
+        kinds = {
+            (False, False): (grpc.unary_unary_rpc_method_handler, unary),
+            (False, True): (grpc.unary_stream_rpc_method_handler, stream),
+            (True, False): (grpc.stream_unary_rpc_method_handler, unary),
+            (True, True): (grpc.stream_stream_rpc_method_handler, stream),
+        }
+        make, function = kinds[method.client_streaming, method.server_streaming]
+        return make(function)
+
+
+def _metadata(context: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            found.setdefault(key, value)
+    # Settled here, so that an error's trailer and the log agree.
+    found[REQUEST_ID] = request_id(found)
+    return found
+
+
+def _parse(method: Method, data: bytes) -> Message:
+    try:
+        return method.request.FromString(data)
+    except (DecodeError, ValueError) as error:
+        raise InvalidArgument.at("", f"the bytes are no {method.request.DESCRIPTOR.full_name}") from error
+
+
+async def _parsed(method: Method, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for data in stream:
+        yield _parse(method, data)
