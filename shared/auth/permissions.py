@@ -1,0 +1,133 @@
+"""The one table: which permission every RPC asks for, and which role has it.
+
+REST routes are bindings of the same RPCs and ask for the same. docs/security.md explains the
+choices; a test compares it, and the stubs of every service, with this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+# The permission of an RPC that needs no token; the same as shared.rpc.method.PUBLIC, which cannot
+# be imported from here (it imports this package).
+PUBLIC: Final = ""
+
+VIEWER: Final = "viewer"
+OPERATOR: Final = "operator"
+ADMIN: Final = "admin"
+# From least to most: each has what the ones before it have.
+ROLE_NAMES: Final = (VIEWER, OPERATOR, ADMIN)
+
+# Permission -> the least role that has it.
+GRANTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # Pipelines.
+        "experiments.get": VIEWER,
+        "experiments.list": VIEWER,
+        "experiments.create": OPERATOR,
+        "experiments.delete": OPERATOR,
+        "experiments.archive": OPERATOR,
+        "experiments.unarchive": OPERATOR,
+        # The internal API: current objects, their history and their changes, of every kind.
+        "admin.read": VIEWER,
+        "admin.apply": OPERATOR,
+        "admin.delete": OPERATOR,
+        "audit.list": ADMIN,
+        # One's own token.
+        "access.whoami": VIEWER,
+        "access.signOut": VIEWER,
+        # Other people.
+        "tokens.create": ADMIN,
+        "tokens.list": ADMIN,
+        "tokens.revoke": ADMIN,
+        "users.put": ADMIN,
+        "users.list": ADMIN,
+        "signInCodes.create": ADMIN,
+        # Not of one RPC: headers that name another user count (pipelines contract, section 8).
+        "impersonate": ADMIN,
+    }
+)
+
+_V1 = "/api.ExperimentService/"
+_V2 = "/kubeflow.pipelines.backend.api.v2beta1.ExperimentService/"
+_ADMIN = "/roundhouse.admin.v1.AdminService/"
+_ACCESS = "/roundhouse.admin.v1.AccessService/"
+
+# "/service/method" -> permission.
+PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        f"{_V1}CreateExperiment": "experiments.create",
+        f"{_V1}GetExperiment": "experiments.get",
+        f"{_V1}ListExperiment": "experiments.list",
+        f"{_V1}DeleteExperiment": "experiments.delete",
+        f"{_V1}ArchiveExperiment": "experiments.archive",
+        f"{_V1}UnarchiveExperiment": "experiments.unarchive",
+        f"{_V1}CreateExperimentV1": "experiments.create",
+        f"{_V1}GetExperimentV1": "experiments.get",
+        f"{_V1}ListExperimentsV1": "experiments.list",
+        f"{_V1}DeleteExperimentV1": "experiments.delete",
+        f"{_V1}ArchiveExperimentV1": "experiments.archive",
+        f"{_V1}UnarchiveExperimentV1": "experiments.unarchive",
+        f"{_V2}CreateExperiment": "experiments.create",
+        f"{_V2}GetExperiment": "experiments.get",
+        f"{_V2}ListExperiments": "experiments.list",
+        f"{_V2}DeleteExperiment": "experiments.delete",
+        f"{_V2}ArchiveExperiment": "experiments.archive",
+        f"{_V2}UnarchiveExperiment": "experiments.unarchive",
+        "/api.HealthzService/GetHealthz": PUBLIC,
+        "/kubeflow.pipelines.backend.api.v2beta1.HealthzService/GetHealthz": PUBLIC,
+        f"{_ADMIN}ListKinds": "admin.read",
+        f"{_ADMIN}Get": "admin.read",
+        f"{_ADMIN}List": "admin.read",
+        f"{_ADMIN}Export": "admin.read",
+        f"{_ADMIN}History": "admin.read",
+        f"{_ADMIN}Watch": "admin.read",
+        f"{_ADMIN}Apply": "admin.apply",
+        f"{_ADMIN}Delete": "admin.delete",
+        f"{_ADMIN}ListAudit": "audit.list",
+        f"{_ACCESS}WhoAmI": "access.whoami",
+        f"{_ACCESS}SignOut": "access.signOut",
+        f"{_ACCESS}CreateToken": "tokens.create",
+        f"{_ACCESS}ListTokens": "tokens.list",
+        f"{_ACCESS}RevokeToken": "tokens.revoke",
+        f"{_ACCESS}PutUser": "users.put",
+        f"{_ACCESS}ListUsers": "users.list",
+        f"{_ACCESS}CreateSignInCode": "signInCodes.create",
+        f"{_ACCESS}RedeemSignInCode": PUBLIC,
+        # Served by the gRPC library itself, beside our services.
+        "/grpc.health.v1.Health/Check": PUBLIC,
+        "/grpc.health.v1.Health/List": PUBLIC,
+        "/grpc.health.v1.Health/Watch": PUBLIC,
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": PUBLIC,
+    }
+)
+
+
+def _rank(role: str) -> int:
+    """How much a role may; -1 for one that is unknown here."""
+    return ROLE_NAMES.index(role) if role in ROLE_NAMES else -1
+
+
+ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        role: frozenset(name for name, least in GRANTS.items() if _rank(least) <= _rank(role))
+        for role in ROLE_NAMES
+    }
+)
+
+
+def permissions_of(role: str) -> frozenset[str]:
+    """All that `role` may; nothing when it is unknown here."""
+    return ROLES.get(role, frozenset())
+
+
+def lesser(one: str, other: str) -> str:
+    """The role of the two that may less."""
+    return min(one, other, key=_rank)
+
+
+def exceeds(one: str, other: str) -> bool:
+    """Whether role `one` may more than role `other`."""
+    return _rank(one) > _rank(other)
