@@ -67,11 +67,12 @@ class Failure:
 
 
 class CallFailed(Exception):
-    """A call ended with a status other than OK."""
+    """A call ended with a status other than OK. `target` is empty where the caller knows it."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, target: str = "") -> None:
         super().__init__(f"{failure.code.name}: {failure.message}")
         self.failure = failure
+        self.target = target
 
 
 def failure_of(error: grpc.RpcError) -> Failure:
@@ -162,7 +163,12 @@ class Client:
         metadata: Metadata = (),
     ) -> Any:
         """The answer of a unary method. Raises CallFailed."""
-        return await call(getattr(stub(self.channel), method), request, (*self.metadata, *metadata), timeout)
+        try:
+            return await getattr(stub(self.channel), method)(
+                request, metadata=(*self.metadata, *metadata), timeout=timeout
+            )
+        except grpc.RpcError as error:
+            raise CallFailed(failure_of(error), self.target) from error
 
     async def stream(
         self,
@@ -178,7 +184,7 @@ class Client:
             async for answer in answers:
                 yield answer
         except grpc.RpcError as error:
-            raise CallFailed(failure_of(error)) from error
+            raise CallFailed(failure_of(error), self.target) from error
         finally:
             answers.cancel()
 

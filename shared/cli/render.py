@@ -1,0 +1,140 @@
+"""How objects are shown: aligned tables for people, JSON for programs, YAML that `apply` takes back."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import yaml
+from google.protobuf import any_pb2, descriptor_pool, json_format, timestamp_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from shared.pb.roundhouse.admin.v1 import admin_pb2
+
+# How wide a cell and how many columns of a kind's own fields a table shows.
+CELL: Final = 40
+COLUMNS: Final = 5
+MARKS: Final[dict[int, str]] = {
+    admin_pb2.Difference.ACTION_UNSPECIFIED: "?",
+    admin_pb2.Difference.CREATE: "+",
+    admin_pb2.Difference.UPDATE: "~",
+    admin_pb2.Difference.DELETE: "-",
+}
+_TIMESTAMP: Final = timestamp_pb2.Timestamp.DESCRIPTOR.full_name
+_DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def unpack(body: any_pb2.Any) -> Message | None:
+    """The message inside; None when there is none, or when this version does not know its type."""
+    if not body.type_url:
+        return None
+    name = body.type_url.rpartition("/")[2]
+    pool = descriptor_pool.Default()
+    try:
+        descriptor = pool.FindMessageTypeByName(name)
+    except KeyError:
+        _import_stubs()
+        try:
+            descriptor = pool.FindMessageTypeByName(name)
+        except KeyError:
+            return None
+    try:
+        return GetMessageClass(descriptor).FromString(body.value)
+    except DecodeError:
+        return None
+
+
+def _import_stubs() -> None:
+    """Registers every message of ours in the default pool."""
+    import shared.pb
+
+    for module in pkgutil.walk_packages(shared.pb.__path__, "shared.pb."):
+        if module.name.endswith("_pb2"):
+            importlib.import_module(module.name)
+
+
+def fields(body: any_pb2.Any) -> dict[str, Any]:
+    """Of the body, under proto field names; `@type` alone when the type is not known here."""
+    message = unpack(body)
+    if message is None:
+        return {"@type": body.type_url} if body.type_url else {}
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def entry(found: admin_pb2.Object) -> dict[str, Any]:
+    """An object as programs get it."""
+    return {
+        "kind": found.kind,
+        "name": found.name,
+        "revision": found.revision,
+        "body": fields(found.body),
+    }
+
+
+def to_json(value: object, *, indent: int | None = 2) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def to_yaml(value: object) -> str:
+    return yaml.dump(value, Dumper=_DUMPER, allow_unicode=True, sort_keys=False, width=110).rstrip("\n")
+
+
+def columns(objects: Iterable[admin_pb2.Object]) -> list[str]:
+    """The fields a table shows: the first single-valued ones that are set in some row and do not
+    repeat its name."""
+    chosen: dict[str, int] = {}
+    for found in objects:
+        message = unpack(found.body)
+        if message is None:
+            continue
+        for descriptor in message.DESCRIPTOR.fields:
+            if _shown(descriptor) and _cell(message, descriptor) not in ("", found.name):
+                chosen[descriptor.name] = descriptor.index
+    return sorted(chosen, key=lambda name: chosen[name])[:COLUMNS]
+
+
+def _shown(descriptor: Any) -> bool:
+    if descriptor.is_repeated:
+        return False
+    if descriptor.message_type is not None:
+        return descriptor.message_type.full_name == _TIMESTAMP
+    return descriptor.type != FieldDescriptor.TYPE_BYTES
+
+
+def _cell(message: Message, descriptor: Any) -> str:
+    value = getattr(message, descriptor.name)
+    if descriptor.message_type is not None:
+        return value.ToJsonString() if message.HasField(descriptor.name) else ""
+    if descriptor.enum_type is not None:
+        known = descriptor.enum_type.values_by_number.get(value)
+        return (known.name if known else str(value)) if value else ""
+    return "" if value == descriptor.default_value else str(value)
+
+
+def cells(found: admin_pb2.Object, names: Sequence[str]) -> list[str]:
+    """The texts of those fields, each on one line and cut to the width of a cell."""
+    message = unpack(found.body)
+    if message is None:
+        return ["?" for _ in names]
+    by_name = message.DESCRIPTOR.fields_by_name
+    return [cut(_cell(message, by_name[name])) if name in by_name else "" for name in names]
+
+
+def cut(text: str, width: int = CELL) -> str:
+    text = "".join(char if char.isprintable() else "·" for char in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines with aligned columns under an upper-case header."""
+    lines = [[name.upper() for name in header], *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in lines) for column in range(len(header))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in lines
+    ]

@@ -1,0 +1,88 @@
+"""Which processes make up Roundhouse, and where each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+from shared.errors import InvalidArgument
+from shared.service.config import CONSOLE, PORTS, Config
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One process: `python -m <module>`."""
+
+    name: str
+    module: str
+
+    @property
+    def is_console(self) -> bool:
+        return self.name == CONSOLE
+
+
+MODULES: Final[dict[str, str]] = {
+    name: "admin_ui" if name == CONSOLE else f"services.{name}" for name in PORTS
+}
+
+
+def exists(name: str) -> bool:
+    """Whether this version has that process."""
+    try:
+        return find_spec(f"{MODULES[name]}.__main__") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def services(config: Config) -> list[Program]:
+    """The services that exist and that `only` does not leave out, in the order of their ports."""
+    return [
+        Program(name, module)
+        for name, module in MODULES.items()
+        if name != CONSOLE and exists(name) and config.enabled(name)
+    ]
+
+
+def programs(config: Config, *, console: bool = True) -> list[Program]:
+    """What `roundhouse up` runs. `only` chooses among the services; the console runs as well."""
+    found = services(config)
+    if console and exists(CONSOLE):
+        found.append(Program(CONSOLE, MODULES[CONSOLE]))
+    return found
+
+
+def check_only(names: Iterable[str]) -> None:
+    """Raise InvalidArgument for a name that is not a service of this version."""
+    known = [name for name in MODULES if name != CONSOLE and exists(name)]
+    for name in names:
+        if name not in known and name != CONSOLE:
+            raise InvalidArgument.at(
+                "--only", f"no service {name!r} in this version; there is {', '.join(known)}"
+            )
+
+
+def dial_host(config: Config) -> str:
+    """The address at which a process on this machine reaches what binds `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(config.host, config.host)
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def targets(config: Config) -> dict[str, str]:
+    """`host:port` of the gRPC port of each service; the setting `services` overrides single ones."""
+    host = dial_host(config)
+    found = {program.name: f"{host}:{config.ports(program.name)[0]}" for program in services(config)}
+    for entry in filter(None, (part.strip() for part in config.services.split(","))):
+        name, _, target = entry.partition("=")
+        if name not in PORTS or not target:
+            wrong = f"{entry!r} is not name=host:port of a known service"
+            raise InvalidArgument.at("ROUNDHOUSE_SERVICES", wrong)
+        found[name] = target
+    return found
+
+
+def base_url(config: Config, name: str) -> str:
+    """Of the HTTP port of a process."""
+    scheme = "https" if config.tls_cert else "http"
+    return f"{scheme}://{dial_host(config)}:{config.ports(name)[1]}"

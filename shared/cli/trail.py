@@ -1,0 +1,80 @@
+"""`history audit`: who wrote what, when."""
+
+from __future__ import annotations
+
+import click
+
+from shared.cli import kinds as kinds_module
+from shared.cli import render
+from shared.cli.yard import Yard, run, where
+from shared.pb.roundhouse.admin.v1 import admin_pb2, admin_pb2_grpc
+
+Admin = admin_pb2_grpc.AdminServiceStub
+
+
+@click.command("history")
+@click.argument("kind")
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@where
+def history(yard: Yard, kind: str, name: str, limit: int) -> None:
+    """Show the versions of one object, newest first."""
+
+    async def work() -> admin_pb2.HistoryResponse:
+        place = (await kinds_module.ask(yard)).find(kind)
+        request = admin_pb2.HistoryRequest(kind=place.kind.kind, name=name, page_size=limit)
+        async with yard.client(place.service) as client:
+            return await client.call(Admin, "History", request)
+
+    rows = [
+        [
+            str(version.revision),
+            version.time.ToJsonString(),
+            version.author.subject,
+            version.author.action,
+            "deleted" if not version.HasField("after") else ", ".join(version.paths) or "created",
+        ]
+        for version in run(work()).versions
+    ]
+    click.echo("\n".join(render.table(["revision", "time", "who", "action", "changed"], rows)))
+
+
+@click.command("audit")
+@click.option("--kind", default="", help="Only what touched this kind.")
+@click.option("--name", default="", help="Only what touched this object; needs --kind.")
+@click.option("--subject", default="", help="Only what this user wrote.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@where
+def audit(yard: Yard, kind: str, name: str, subject: str, limit: int) -> None:
+    """Show who wrote what, newest first, service by service."""
+
+    async def work() -> list[list[str]]:
+        known = await kinds_module.ask(yard)
+        place = known.find(kind) if kind else None
+        rows: list[list[str]] = []
+        for service in [place.service] if place else known.services():
+            request = admin_pb2.ListAuditRequest(
+                page_size=limit, kind=place.kind.kind if place else "", name=name, subject=subject
+            )
+            async with yard.client(service) as client:
+                answer = await client.call(Admin, "ListAudit", request)
+            rows += [_audit_row(service, found) for found in answer.entries]
+        return rows
+
+    header = ["time", "service", "revision", "who", "action", "changes"]
+    click.echo("\n".join(render.table(header, run(work()))))
+
+
+def _audit_row(service: str, found: admin_pb2.AuditEntry) -> list[str]:
+    changes = [f"{render.MARKS[change.action]} {change.kind} {change.name}" for change in found.changes[:3]]
+    if len(found.changes) > 3:
+        changes.append(f"and {len(found.changes) - 3} more")
+    author = found.author
+    return [
+        found.time.ToJsonString(),
+        service,
+        str(found.revision),
+        author.subject,
+        author.action,
+        ", ".join(changes),
+    ]
