@@ -8,6 +8,7 @@ is the contract that every backend passes unchanged; docs/storage.md explains it
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One version that exists. `previous` is the revision of the version before it, 0 for none."""
+    """One version that exists. `previous` is the revision of the version before it, 0 for none: a
+    record that comes back after a deletion starts anew."""
 
     kind: str
     name: str
@@ -319,4 +321,9 @@ class Store(ABC):
 
     def _announce(self, revision: int) -> None:
         for callback in tuple(self._listeners):
-            callback(revision)
+            try:
+                callback(revision)
+            except Exception as error:
+                # The commit stands, whatever a listener makes of it.
+                context = {"message": "a commit listener failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)

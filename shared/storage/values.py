@@ -22,7 +22,8 @@ Encoded = str | int | float
 
 
 def encode(index: Index, value: Value | None) -> Encoded:
-    """`value` (None: missing) for storing under `index`. TypeError when it is of another type."""
+    """`value` (None: missing) for storing under `index`. TypeError when it is of another type,
+    ValueError when it is an integer beyond int64."""
     text = index.type == "text"
     if value is None:
         return _TEXT_MISSING if text else _INT_MISSING
@@ -31,6 +32,8 @@ def encode(index: Index, value: Value | None) -> Encoded:
     if text and isinstance(value, str):
         return _TEXT_VALUE + value
     if not text and isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"index {index.name!r} holds int64; got {value}")
         return int(value)
     raise TypeError(f"index {index.name!r} is {index.type}; got {type(value).__name__}")
 
