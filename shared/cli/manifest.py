@@ -33,7 +33,7 @@ def lists(text: str) -> dict[str, yaml.SequenceNode]:
     found: dict[str, yaml.SequenceNode] = {}
     for document in documents:
         if not isinstance(document, yaml.MappingNode):
-XX
+            raise CommandError(f"{_at(document)}: a manifest is lists named by kind: `experiments: [...]`")
         seen: set[str] = set()
         for key, value in document.value:
             name = str(key.value)
