@@ -30,6 +30,7 @@ from shared.rpc.method import Call, Method, methods_of
 from shared.storage.port import Author
 
 SUBJECT_LENGTH: Final = 128
+ID_LENGTH: Final = 128
 TOKEN_TTL: Final = timedelta(days=30)
 SIGN_IN_TTL: Final = timedelta(hours=12)
 CODE_TTL: Final = timedelta(minutes=10)
@@ -83,6 +84,8 @@ class AccessService:
         return pb.CreateTokenResponse(value=value, token=token)
 
     async def ListTokens(self, request: pb.ListTokensRequest, call: Call) -> pb.ListTokensResponse:
+        if request.subject:
+            _raise(_subject(request.subject, "subject"))
         size = _page_size(request.page_size)
         query = page_token.fingerprint("tokens", request.subject, str(request.only_active))
         tokens = await self._records.tokens(
@@ -100,6 +103,8 @@ class AccessService:
     async def RevokeToken(self, request: pb.RevokeTokenRequest, call: Call) -> pb.Token:
         if not request.id:
             raise InvalidArgument.at("id", "is required: the id of the token, as ListTokens shows it")
+        if len(request.id) > ID_LENGTH:
+            raise InvalidArgument.at("id", f"has {len(request.id)} characters; ids have at most {ID_LENGTH}")
         token = await self._access.revoke(request.id, call.author("token:revoke"))
         if token is None:
             raise NotFound(f"there is no token {request.id!r}", kind="token", name=request.id)

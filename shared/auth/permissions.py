@@ -100,6 +100,7 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         "/grpc.health.v1.Health/Check": PUBLIC,
         "/grpc.health.v1.Health/List": PUBLIC,
         "/grpc.health.v1.Health/Watch": PUBLIC,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": PUBLIC,
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": PUBLIC,
     }
 )
