@@ -15,6 +15,8 @@ class Identity:
     token_id: str = ""
     # Seconds since 1970; None does not expire (authentication is switched off).
     expires_at: float | None = None
+    # Those the caller may touch, of APIs that have them; None is all.
+    namespaces: frozenset[str] | None = None
 
     def may(self, permission: str) -> bool:
         return permission in self.permissions

@@ -1,0 +1,217 @@
+"""Declarative manifests: YAML lists named by kind, in proto field names.
+
+A plan compares what a manifest owns with what is stored, after the kinds' own rules. Committing it
+is one revision; a plan without changes commits nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from shared.admin import objects
+from shared.errors import ApiError, InvalidArgument, Violation
+from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.resource import field_mask
+from shared.resource.collection import Collection
+from shared.resource.definition import CLAIM
+from shared.storage.port import Delete, Expect, Put
+
+MAX_CHARACTERS = 8 << 20
+
+
+@dataclass
+class Plan:
+    """What applying a manifest would do."""
+
+    changes: list[Put | Delete] = field(default_factory=list)
+    differences: list[pb.Difference] = field(default_factory=list)
+    unchanged: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of a list: where it stands, what it says, and the paths it owns."""
+
+    path: str
+    message: Message
+    owned: tuple[str, ...]
+
+
+def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Item]]:
+    """The items by kind. Raises InvalidArgument with everything that is wrong."""
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidArgument.at("manifest", f"is longer than {MAX_CHARACTERS} characters")
+    try:
+        lists = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidArgument.at("manifest", f"is no YAML: {error}") from error
+    if not isinstance(lists, dict):
+        raise InvalidArgument.at("manifest", "must be a mapping from a list's name to the list")
+    by_plural = {c.definition.plural: c for c in collections.values() if c.definition.strategy is not None}
+    wrong: list[Violation] = []
+    found: dict[str, list[Item]] = {}
+    for plural, entries in lists.items():
+        collection = by_plural.get(plural) if isinstance(plural, str) else None
+        if collection is None:
+            known = ", ".join(sorted(by_plural)) or "none"
+            wrong.append(Violation(str(plural), f"is no list of this service; it has {known}"))
+        elif not isinstance(entries, list):
+            wrong.append(Violation(plural, "must be a list"))
+        else:
+            items = found.setdefault(collection.definition.kind, [])
+            for index, entry in enumerate(entries):
+                item = _item(collection, f"{plural}[{index}]", entry, wrong)
+                if item is not None:
+                    items.append(item)
+    if wrong:
+        raise InvalidArgument.of(wrong)
+    return found
+
+
+async def plan(
+    items: Mapping[str, list[Item]], collections: Mapping[str, Collection], *, prune: bool
+) -> Plan:
+    """Compare with the store. Raises InvalidArgument with every violation of every item."""
+    made = Plan()
+    wrong: list[Violation] = []
+    for kind, entries in items.items():
+        collection = collections[kind]
+        named: dict[str, str] = {}
+        for item in entries:
+            try:
+                name = await _plan_item(made, collection, item)
+            except InvalidArgument as error:
+                wrong.extend(
+                    Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
+                    for v in error.violations or [Violation("", error.message)]
+                )
+                continue
+            if name in named:
+                wrong.append(Violation(item.path, f"is the same {kind} as {named[name]}"))
+            named.setdefault(name, item.path)
+        if prune:
+            await _plan_removals(made, collection, named.keys(), wrong)
+    made.changes = _merged(made.changes, wrong)
+    if wrong:
+        raise InvalidArgument.of(wrong)
+    return made
+
+
+async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
+    definition = collection.definition
+    assert definition.strategy is not None
+    name = await definition.strategy.locate(item.message, collection.store)
+    record = await collection.store.get(definition.kind, name) if name else None
+    if record is None:
+        new = definition.message()
+        new.CopyFrom(item.message)
+        made.changes += collection.creation(new)
+        name = definition.name(new)
+        made.differences.append(objects.difference(definition, name, None, new))
+        return name
+    old, new = definition.parse(record.body), definition.parse(record.body)
+    field_mask.merge(item.message, new, item.owned)
+    changes = collection.replacement(new, old, record.revision)
+    if new == old:
+        made.unchanged += 1
+    else:
+        made.changes += changes
+        made.differences.append(objects.difference(definition, name, old, new))
+    return name
+
+
+async def _plan_removals(
+    made: Plan, collection: Collection, kept: Iterable[str], wrong: list[Violation]
+) -> None:
+    definition, keep = collection.definition, frozenset(kept)
+    async for record in collection.scan(at=await collection.store.head()):
+        if record.name in keep:
+            continue
+        old = definition.parse(record.body)
+        try:
+            await definition.strategy.guard_removal(old, collection.store)
+        except ApiError as error:
+            wrong.append(Violation(definition.plural, error.message))
+            continue
+        made.changes += collection.removal(old, record.revision)
+        made.differences.append(objects.difference(definition, record.name, old, None))
+
+
+def _merged(changes: list[Put | Delete], wrong: list[Violation]) -> list[Put | Delete]:
+    """One change a record: a claim that one item lets go of and another takes changes hands."""
+    found: dict[tuple[str, str], Put | Delete] = {}
+    for change in changes:
+        key = (change.kind, change.name)
+        other = found.get(key)
+        if other is None:
+            found[key] = change
+        elif change.kind == CLAIM.name and isinstance(change, Delete) != isinstance(other, Delete):
+            put = other if isinstance(other, Put) else change
+            assert isinstance(put, Put)
+            found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
+        else:
+            wrong.append(Violation("", f"two entries of the manifest want {change.name!r}"))
+    return list(found.values())
+
+
+def _item(collection: Collection, path: str, entry: object, wrong: list[Violation]) -> Item | None:
+    definition = collection.definition
+    if not isinstance(entry, dict):
+        wrong.append(Violation(path, "must be a mapping of fields"))
+        return None
+    message = definition.message()
+    try:
+        json_format.ParseDict(_jsonable(entry), message)
+    except (json_format.Error, ValueError, TypeError, OverflowError, AttributeError) as error:
+        wrong.append(Violation(path, str(error)))
+        return None
+    return Item(path, message, tuple(_owned(entry, definition.message.DESCRIPTOR)))
+
+
+def _owned(entry: Mapping[str, Any], descriptor: Descriptor, prefix: str = "") -> Iterable[str]:
+    """Paths of what an entry sets: through messages, but lists and maps are owned whole."""
+    for key, value in entry.items():
+        spec = descriptor.fields_by_name.get(key) or descriptor.fields_by_camelcase_name[key]
+        nested = spec.message_type if not spec.is_repeated else None
+        ours = nested is not None and not nested.full_name.startswith("google.protobuf.")
+        if ours and isinstance(value, dict) and value:
+            yield from _owned(value, nested, f"{prefix}{spec.name}.")
+        else:
+            yield f"{prefix}{spec.name}"
+
+
+def _jsonable(value: Any) -> Any:
+    """YAML's values as JSON has them; keys of maps become text."""
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else json.dumps(key): _jsonable(item) for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, datetime | date):
+        raise ValueError(f"{value} reads as a date in YAML; put it in quotes")
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Times stay text, as JSON has them; aliases are refused, for they can grow without bound."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases are not supported")
+        return super().compose_node(parent, index)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

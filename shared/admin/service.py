@@ -1,0 +1,225 @@
+"""roundhouse.admin.v1.AdminService: reads, writes, history and watches of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from shared.admin import manifest, objects
+from shared.errors import Aborted, FailedPrecondition, InvalidArgument
+from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.query import page_token
+from shared.query.ast import EVERYTHING
+from shared.query.evaluate import compile
+from shared.query.pushdown import narrow
+from shared.resource.collection import Collection, PageRequest
+from shared.rpc.method import Call
+from shared.storage.errors import Conflict, Exists
+from shared.storage.port import Query, Store
+from shared.watch.stateless import Chunk, Watch
+from shared.watch.tailer import Tailer
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["AdminService"]
+_TRIES: Final = 8
+_LIST_KEYS: Final = page_token.CURSOR_KEYS | {"q"}
+_BEFORE_KEYS: Final = frozenset({"r", "q"})
+
+
+class AdminService:
+    """`collections` are the kinds of this process, `access` the store of users and tokens with the
+    kinds of it that people may see in the audit trail."""
+
+    def __init__(
+        self,
+        store: Store,
+        tailer: Tailer,
+        collections: Sequence[Collection],
+        *,
+        access: Store,
+        access_kinds: frozenset[str],
+    ) -> None:
+        self._store = store
+        self._tailer = tailer
+        self._collections: Mapping[str, Collection] = {c.definition.kind: c for c in collections}
+        self._audited = {
+            "": (store, frozenset(self._collections)),
+            "access": (access, access_kinds),
+        }
+
+    async def ListKinds(self, request: pb.ListKindsRequest, call: Call) -> pb.ListKindsResponse:
+        return pb.ListKindsResponse(
+            kinds=[
+                pb.Kind(
+                    kind=d.kind,
+                    plural=d.plural,
+                    message=d.message.DESCRIPTOR.full_name,
+                    fields=d.schema.names,
+                    writable=d.strategy is not None,
+                )
+                for d in (c.definition for c in self._collections.values())
+            ]
+        )
+
+    async def Get(self, request: pb.GetRequest, call: Call) -> pb.Object:
+        collection = self._collection(request.kind)
+        return objects.shown(collection.definition, await collection.record(_named(request.name)))
+
+    async def List(self, request: pb.ListRequest, call: Call) -> pb.ListResponse:
+        collection = self._collection(request.kind)
+        definition = collection.definition
+        filter, ordering = definition.parse_filter(request.filter), definition.ordering(request.order_by)
+        query = page_token.fingerprint(definition.kind, request.filter, str(ordering))
+        cursor = None
+        if request.page_token:
+            payload = page_token.decode(request.page_token, _LIST_KEYS)
+            if payload["q"] != query:
+                raise InvalidArgument.at("page_token", "is of another query; start again without it")
+            cursor = page_token.cursor(payload, ordering)
+        size = _size(request.page_size, default=100, most=1000)
+        page = await collection.page(PageRequest(size, ordering, filter, cursor=cursor, total=True))
+        tokens = [
+            page_token.encode({**side.payload(), "q": query}) if side is not None else ""
+            for side in (page.next, page.previous)
+        ]
+        return pb.ListResponse(
+            objects=[objects.shown(definition, record) for record in page.records],
+            next_page_token=tokens[0],
+            prev_page_token=tokens[1],
+            total_size=page.total,
+            revision=page.revision,
+        )
+
+    async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
+        items = manifest.read(request.manifest, self._collections)
+        for _ in range(_TRIES):
+            plan = await manifest.plan(items, self._collections, prune=request.prune)
+            revision = await self._store.head()
+            if plan.changes and not request.dry_run:
+                try:
+                    commit = await self._store.commit(plan.changes, by=call.author("manifest:apply"))
+                except Exists as error:
+                    raise Aborted(
+                        f"{error.name} is taken by something that the manifest does not name; nothing was written",
+                        kind=error.kind,
+                        name=error.name,
+                    ) from error
+                except Conflict:
+                    continue  # someone wrote in between: compare anew
+                revision = commit.revision
+            return pb.ApplyResponse(differences=plan.differences, unchanged=plan.unchanged, revision=revision)
+        raise Aborted("others write the same objects too fast; nothing was written, try again")
+
+    async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
+        collection = self._collection(request.kind)
+        if collection.definition.strategy is None:
+            raise FailedPrecondition(f"{request.kind} cannot be deleted through this API", kind=request.kind)
+        if request.revision < 0:
+            raise InvalidArgument.at("revision", "must not be negative")
+        revision = await collection.delete(
+            _named(request.name), call.author(f"{request.kind}:delete"), revision=request.revision or None
+        )
+        return pb.DeleteResponse(revision=revision)
+
+    async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncIterator[pb.Object]:
+        wanted = [self._collection(kind) for kind in request.kinds] or list(self._collections.values())
+        at = await self._store.head()
+        for collection in wanted:
+            async with aclosing(collection.scan(at=at)) as records:
+                async for record in records:
+                    yield objects.shown(collection.definition, record)
+
+    async def History(self, request: pb.HistoryRequest, call: Call) -> pb.HistoryResponse:
+        definition = self._collection(request.kind).definition
+        query = page_token.fingerprint("history", definition.kind, _named(request.name))
+        size = _size(request.page_size, default=50, most=500)
+        found = await self._store.history(
+            definition.kind, request.name, before=_before(request.page_token, query), limit=size + 1
+        )
+        return pb.HistoryResponse(
+            versions=[objects.version(definition, version) for version in found[:size]],
+            next_page_token=_next(found[size - 1].revision, query) if len(found) > size else "",
+        )
+
+    async def ListAudit(self, request: pb.ListAuditRequest, call: Call) -> pb.ListAuditResponse:
+        audited = self._audited.get(request.store)
+        if audited is None:
+            raise InvalidArgument.at("store", f"{request.store!r} is neither empty nor 'access'")
+        store, kinds = audited
+        query = page_token.fingerprint("audit", request.store, request.kind, request.name, request.subject)
+        size = _size(request.page_size, default=50, most=500)
+        found = await store.audit(
+            before=_before(request.page_token, query),
+            limit=size + 1,
+            kind=request.kind or None,
+            name=request.name or None,
+            subject=request.subject or None,
+        )
+        return pb.ListAuditResponse(
+            entries=[objects.audit(entry, kinds) for entry in found[:size]],
+            next_page_token=_next(found[size - 1].revision, query) if len(found) > size else "",
+        )
+
+    async def Watch(self, request: pb.WatchRequest, call: Call) -> AsyncIterator[pb.WatchResponse]:
+        definition = self._collection(request.kind).definition
+        if request.resume_token and request.from_now:
+            raise InvalidArgument.at("from_now", "cannot be combined with resume_token")
+        filter = definition.parse_filter(request.filter)
+        test = compile(filter, definition.schema)
+        watch = Watch(
+            self._store,
+            self._tailer,
+            Query(definition.kind, where=narrow(filter, definition.schema).conditions),
+            (lambda body: True) if filter == EVERYTHING else (lambda body: test(definition.parse(body))),
+            page_token.fingerprint("watch", definition.kind, request.filter),
+        )
+        async with aclosing(watch.run(request.resume_token, from_now=request.from_now)) as chunks:
+            async for chunk in chunks:
+                yield self._shown(chunk)
+
+    def _shown(self, chunk: Chunk) -> pb.WatchResponse:
+        response = pb.WatchResponse(
+            is_current=chunk.is_current,
+            resume_token=chunk.token,
+            is_hard_reset=chunk.is_hard_reset,
+            revision=chunk.revision,
+        )
+        for record in chunk.current:
+            definition = self._collections[record.kind].definition
+            response.changes.add(current=objects.shown(definition, record))
+        for name in chunk.removed:
+            response.changes.add(removed=name)
+        return response
+
+    def _collection(self, kind: str) -> Collection:
+        found = self._collections.get(kind)
+        if found is None:
+            known = ", ".join(sorted(self._collections))
+            raise InvalidArgument.at("kind", f"{kind!r} is no kind of this service; it has {known}")
+        return found
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise InvalidArgument.at("name", "must not be empty")
+    return name
+
+
+def _size(asked: int, *, default: int, most: int) -> int:
+    if asked < 0:
+        raise InvalidArgument.at("page_size", f"must not be negative; {asked} is")
+    return min(asked or default, most)
+
+
+def _next(revision: int, query: str) -> str:
+    return page_token.encode({"r": revision, "q": query})
+
+
+def _before(token: str, query: str) -> int | None:
+    """The revision below which the next page begins."""
+    if not token:
+        return None
+    payload = page_token.decode(token, _BEFORE_KEYS)
+    if payload["q"] != query or type(payload["r"]) is not int or not 0 < payload["r"] < 2**63:
+        raise InvalidArgument.at("page_token", "is of another query; start again without it")
+    return payload["r"]
