@@ -1,0 +1,60 @@
+"""What the terminal shows of the log files that the supervisor writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+# An event of `shared.service.logging`, in either form, of the two upper levels.
+_SERIOUS: Final = re.compile(r'\[(error|critical) *\]|"level": ?"(error|critical)"', re.IGNORECASE)
+_LONGEST: Final = 400
+
+
+def serious(line: str) -> bool:
+    return _SERIOUS.search(line) is not None
+
+
+def tail(path: Path, count: int, *, after: int = 0) -> list[str]:
+    """The last `count` lines of the file behind byte `after`; none when there is no file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(after if after <= size else 0, size - 16384))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line[:_LONGEST] for line in text.splitlines() if line.strip()][-count:]
+
+
+class Follower:
+    """Answers the serious lines that were added to a log file since it was last asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start = self._size()
+        self._offset = self.start
+        self._rest = b""
+
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def read(self) -> Sequence[str]:
+        size = self._size()
+        if size < self._offset:
+            # The supervisor rotated it.
+            self._offset = self.start = 0
+            self._rest = b""
+        if size == self._offset:
+            return ()
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            added = self._rest + file.read(1 << 20)
+            self._offset = file.tell()
+        *lines, self._rest = added.split(b"\n")
+        texts = (line.decode(errors="replace") for line in lines)
+        return [text[:_LONGEST] for text in texts if serious(text)]
