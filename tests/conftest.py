@@ -1,0 +1,26 @@
+"""What every test may use: `--soak`, and `scale` for what is too slow to run whole each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+Size = TypeVar("Size")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="Run what is slow at full size (`make soak`).")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether this run is `make soak`."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def scale(soak: bool) -> Callable[[Size, Size], Size]:
+    """`scale(reduced, full)`: the size for this run."""
+    return lambda reduced, full: full if soak else reduced
