@@ -1,0 +1,82 @@
+"""Bodies on their way in and out: size limits and gzip."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+# Seconds that a client may take to send a body.
+RECEIVE_TIMEOUT: Final = 30.0
+# Smaller answers are not worth compressing.
+GZIP_FROM: Final = 1400
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_LEVEL: Final = 5
+# Above this, compressing holds the event loop too long.
+_THREAD_FROM: Final = 256 * 1024
+
+
+class BrokenBody(Exception):
+    """The body cannot be read; the text completes "body: "."""
+
+
+async def receive(request: web.Request, limit: int) -> bytes:
+    """The whole body, decompressed. Reads no more than the limit: above it, BrokenBody."""
+    if not request.can_read_body:
+        return b""
+    too_long = BrokenBody(f"is longer than the limit of {limit} bytes")
+    if (request.content_length or 0) > limit:
+        raise too_long
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(RECEIVE_TIMEOUT):
+            while chunk := await request.content.readany():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise too_long
+    except TimeoutError:
+        raise BrokenBody(f"did not arrive within {RECEIVE_TIMEOUT:.0f} s") from None
+    except (web.RequestPayloadError, aiohttp.ClientPayloadError, HttpProcessingError):
+        raise BrokenBody("is not encoded as its headers say") from None
+    return b"".join(chunks)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether the header names gzip (or "*") with a quality above 0."""
+    if not accept_encoding:
+        return False
+    for item in accept_encoding.lower().split(","):
+        name, _, parameters = item.partition(";")
+        if name.strip() in ("gzip", "*"):
+            quality = parameters.replace(" ", "").removeprefix("q=")
+            return not quality.startswith("0") or quality.strip("0.") != ""
+    return False
+
+
+async def compressed(data: bytes) -> bytes:
+    if len(data) > _THREAD_FROM:
+        return await asyncio.to_thread(_compress, data)
+    return _compress(data)
+
+
+def _compress(data: bytes) -> bytes:
+    compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
+    return compressor.compress(data) + compressor.flush()
+
+
+class GzipStream:
+    """Compresses piece by piece; what was put in can be read at once at the other end."""
+
+    def __init__(self) -> None:
+        self._compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
+
+    def piece(self, data: bytes) -> bytes:
+        return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self) -> bytes:
+        return self._compressor.flush()
