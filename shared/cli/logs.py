@@ -37,6 +37,10 @@ class Follower:
         self._offset = self.start
         self._rest = b""
 
+    def mark(self) -> None:
+        """What follows is of a new process: `start` is where its lines begin."""
+        self.start = self._size()
+
     def _size(self) -> int:
         try:
             return self.path.stat().st_size

@@ -207,8 +207,10 @@ class Up:
             follower = self.followers[event.program]
             for line in tail(follower.path, 5, after=follower.start):
                 say(f"    {line}")
-        elif isinstance(event, Spawned) and event.again:
-            say(f"{event.program} is started again (pid {event.pid})")
+        elif isinstance(event, Spawned):
+            self.followers[event.program].mark()
+            if event.again:
+                say(f"{event.program} is started again (pid {event.pid})")
         elif isinstance(event, Said):
             say(f"supervisor: {event.text}")
 
