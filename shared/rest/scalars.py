@@ -28,7 +28,6 @@ NANO: Final = 1_000_000_000
 # Seconds since 1970 of 0001-01-01T00:00:00Z and of 9999-12-31T23:59:59Z.
 TIMESTAMP_MIN, TIMESTAMP_MAX = -62_135_596_800, 253_402_300_799
 DURATION_MAX: Final = 315_576_000_000
-_FLOAT_MAX: Final = 3.4028234663852886e38
 _DAY: Final = 86_400
 _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
 _SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -98,9 +97,17 @@ def read_number(value: Any, *, single: bool) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"must be a number, not {_shown(value)}")
     number = float(value)
-    if not math.isfinite(number) or (single and abs(number) > _FLOAT_MAX):
+    if not math.isfinite(number) or (single and _single(number) is None):
         raise ValueError(f"{quoted(value)} is too large")
     return number
+
+
+def _single(value: float) -> float | None:
+    """The nearest 32-bit number; None when it is too large for one."""
+    try:
+        return struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return None
 
 
 def read_boolean(value: Any) -> bool:
@@ -240,8 +247,8 @@ def write_float(value: float) -> float | str:
     """The shortest decimal that is the same 32-bit number: 0.1, not 0.10000000149011612."""
     if not math.isfinite(value):
         return write_double(value)
-    for digits in (6, 7, 8):
+    for digits in (6, 7, 8, 9):
         short = float(f"{value:.{digits}g}")
-        if abs(short) <= _FLOAT_MAX and struct.unpack("f", struct.pack("f", short))[0] == value:
+        if _single(short) == value:
             return short
-    return float(f"{value:.9g}")
+    return value
