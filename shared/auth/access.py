@@ -25,7 +25,7 @@ from shared.auth.identity import Identity
 from shared.auth.keys import KeyRing
 from shared.auth.tokens import Claims, Clock, Tokens, expired
 from shared.errors import Unauthenticated
-from shared.pb.roundhouse.admin.v1.access_pb2 import Token
+from shared.pb.roundhouse.admin.v1.access_pb2 import Token, User
 from shared.storage.errors import Compacted, Conflict, FutureRevision, StoreUnavailable
 from shared.storage.port import Author, Commit, Store
 from shared.watch.tailer import Tailer
@@ -33,6 +33,8 @@ from shared.watch.tailer import Tailer
 log = logging.getLogger(__name__)
 
 AUTHORIZATION: Final = "authorization"
+# In User.namespaces: all of them.
+ALL_NAMESPACES: Final = "*"
 # Seconds after which a remembered token is looked up again, whatever the log says.
 TRUST: Final = 30.0
 _RETRY: Final = 0.1
@@ -120,6 +122,19 @@ class Access:
         self._known.move_to_end(text)
         return known.identity
 
+    async def identity_of(self, subject: str) -> Identity:
+        """What a stored user may, without a token: for callers that may speak for others. Raises
+        Unauthenticated when there is no such user or it is disabled."""
+        user = await self.records.user(subject)
+        if user is None or user.disabled:
+            raise Unauthenticated(f"user {subject!r} is {'disabled' if user else 'unknown'}")
+        return Identity(
+            subject=subject,
+            role=user.role,
+            permissions=permissions.permissions_of(user.role),
+            namespaces=_namespaces(user.role, user),
+        )
+
     async def issue(
         self, subject: str, role: str, ttl: timedelta, *, creator: str, by: Author
     ) -> tuple[str, Token]:
@@ -184,6 +199,7 @@ class Access:
             permissions=permissions.permissions_of(role),
             token_id=claims.token_id,
             expires_at=float(claims.expires_at),
+            namespaces=_namespaces(role, user),
         )
 
     async def _record(self, claims: Claims) -> Token | None:
@@ -236,6 +252,15 @@ class Access:
                 self._forget(token_id=change.name)
             elif change.kind == USER:
                 self._forget(subject=change.name)
+
+
+def _namespaces(role: str, user: User | None) -> frozenset[str] | None:
+    """Where a caller may act. None is everywhere; a subject that is no stored user may nowhere,
+    unless it is an admin."""
+    if role == permissions.ADMIN:
+        return None
+    named = frozenset(user.namespaces if user is not None else ())
+    return None if ALL_NAMESPACES in named else named
 
 
 def _bearer(metadata: Mapping[str, str]) -> str:

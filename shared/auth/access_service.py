@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -31,6 +32,8 @@ from shared.storage.port import Author
 
 SUBJECT_LENGTH: Final = 128
 ID_LENGTH: Final = 128
+NAMESPACE_LENGTH: Final = 253
+MAX_NAMESPACES: Final = 1000
 TOKEN_TTL: Final = timedelta(days=30)
 SIGN_IN_TTL: Final = timedelta(hours=12)
 CODE_TTL: Final = timedelta(minutes=10)
@@ -45,10 +48,12 @@ _CURSOR: Final = frozenset({"q", "t", "n"})
 _WRONG_CODE: Final = "the sign-in code is not valid: it was used, has expired or was never issued"
 
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["AccessService"]
+
+
 def methods(access: Access) -> list[Method]:
     """The service as a process registers it."""
-    service = pb.DESCRIPTOR.services_by_name["AccessService"]
-    return methods_of(service, AccessService(access), PERMISSIONS)
+    return methods_of(SERVICE, AccessService(access), PERMISSIONS)
 
 
 class AccessService:
@@ -112,7 +117,11 @@ class AccessService:
 
     async def PutUser(self, request: pb.PutUserRequest, call: Call) -> pb.User:
         wanted = request.user
-        _raise(_subject(wanted.subject, "user.subject") + _role(wanted.role, "user.role"))
+        _raise(
+            _subject(wanted.subject, "user.subject")
+            + _role(wanted.role, "user.role")
+            + _namespaces(wanted.namespaces, "user.namespaces")
+        )
 
         def check(before: pb.User | None) -> None:
             authorize_grant(call.identity, wanted.role, call.method.permission)
@@ -212,13 +221,28 @@ def _nanoseconds(ttl: Duration) -> int:
 
 
 def _subject(subject: str, field: str) -> list[Violation]:
-    if not subject:
-        return [Violation(field, "is required: who it is for")]
-    if len(subject) > SUBJECT_LENGTH:
-        return [Violation(field, f"has {len(subject)} characters; at most {SUBJECT_LENGTH} are allowed")]
-    if not subject.isprintable() or any(character.isspace() for character in subject):
+    return _text(subject, field, SUBJECT_LENGTH)
+
+
+def _text(text: str, field: str, longest: int) -> list[Violation]:
+    if not text:
+        return [Violation(field, "must not be empty")]
+    if len(text) > longest:
+        return [Violation(field, f"has {len(text)} characters; at most {longest} are allowed")]
+    if not text.isprintable() or any(character.isspace() for character in text):
         return [Violation(field, "must consist of printable characters without blanks")]
     return []
+
+
+def _namespaces(names: Sequence[str], field: str) -> list[Violation]:
+    """Names are the APIs' own; here they need to be such as can be shown."""
+    if len(names) > MAX_NAMESPACES:
+        return [Violation(field, f"has {len(names)} entries; at most {MAX_NAMESPACES} are allowed")]
+    return [
+        violation
+        for n, name in enumerate(names)
+        for violation in _text(name, f"{field}[{n}]", NAMESPACE_LENGTH)
+    ]
 
 
 def _role(role: str, field: str) -> list[Violation]:

@@ -131,7 +131,12 @@ class AccessStore:
             record = await self.store.get(USER, wanted.subject)
             before = None if record is None else User.FromString(record.body)
             check(before)
-            user = User(subject=wanted.subject, role=wanted.role, disabled=wanted.disabled)
+            user = User(
+                subject=wanted.subject,
+                role=wanted.role,
+                disabled=wanted.disabled,
+                namespaces=sorted(set(wanted.namespaces)),
+            )
             if before is None:
                 user.create_time.FromNanoseconds(at)
             else:

@@ -341,6 +341,21 @@ async def test_malformed_users(house: House) -> None:
     await house.invalid("PutUser", pb.PutUserRequest(user=pb.User(subject="a", role="x")), "user.role")
 
 
+async def test_namespaces_of_a_user(house: House) -> None:
+    wanted = pb.User(subject="ann", role="operator", namespaces=["team-b", "team-a", "team-b"])
+    user = await house.call("PutUser", pb.PutUserRequest(user=wanted))
+    assert list(user.namespaces) == ["team-a", "team-b"]
+    assert list((await house.call("ListUsers", pb.ListUsersRequest())).users) == [user]
+    for names, field in (
+        (["ok", ""], "user.namespaces[1]"),
+        (["a b"], "user.namespaces[0]"),
+        (["x" * 254], "user.namespaces[0]"),
+        (["ns"] * 1001, "user.namespaces"),
+    ):
+        wanted.namespaces[:] = names
+        await house.invalid("PutUser", pb.PutUserRequest(user=wanted), field)
+
+
 @pytest.mark.parametrize(
     "user",
     [

@@ -85,8 +85,10 @@ async def token(access: Access, subject: str = "ann", role: str = "operator") ->
     return {"authorization": f"Bearer {text}"}, record.id
 
 
-async def put_user(store: Store, subject: str, role: str, disabled: bool = False) -> None:
-    user = User(subject=subject, role=role, disabled=disabled)
+async def put_user(
+    store: Store, subject: str, role: str, disabled: bool = False, namespaces: tuple[str, ...] = ()
+) -> None:
+    user = User(subject=subject, role=role, disabled=disabled, namespaces=namespaces)
     await store.commit([Put(USER, subject, user.SerializeToString())], by=BY)
 
 
@@ -119,6 +121,7 @@ async def test_identity_of_a_token(access: Access) -> None:
         permissions=ROLES["operator"],
         token_id=token_id,
         expires_at=NOW + 3600,
+        namespaces=frozenset(),
     )
 
 
@@ -240,6 +243,49 @@ async def test_role_is_the_lesser(
     identity = await access.authenticate(metadata)
     assert identity.role == effective
     assert identity.permissions == ROLES.get(effective, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("role", "stored", "expected"),
+    [
+        ("operator", (), frozenset()),
+        ("operator", ("a", "b"), frozenset({"a", "b"})),
+        ("viewer", ("a", "*"), None),
+        ("admin", ("a",), None),
+    ],
+)
+async def test_namespaces_are_those_of_the_user(
+    access: Access,
+    store: CountingStore,
+    role: str,
+    stored: tuple[str, ...],
+    expected: frozenset[str] | None,
+) -> None:
+    metadata, _ = await token(access, "ann", role)
+    await put_user(store, "ann", role, namespaces=stored)
+    assert (await access.authenticate(metadata)).namespaces == expected
+    assert (await access.identity_of("ann")).namespaces == expected
+
+
+async def test_admin_token_of_a_lowered_user_is_bound_to_namespaces(
+    access: Access, store: CountingStore
+) -> None:
+    metadata, _ = await token(access, "ann", "admin")
+    assert (await access.authenticate(metadata)).namespaces is None
+    await put_user(store, "bob", "operator", namespaces=("a",))
+    bobs, _ = await token(access, "bob", "admin")
+    assert (await access.authenticate(bobs)).namespaces == {"a"}
+
+
+async def test_identity_of_a_user_who_is_spoken_for(access: Access, store: CountingStore) -> None:
+    await put_user(store, "ann", "operator", namespaces=("a",))
+    assert await access.identity_of("ann") == Identity(
+        "ann", "operator", ROLES["operator"], namespaces=frozenset({"a"})
+    )
+    await put_user(store, "ann", "operator", disabled=True)
+    for subject in ("ann", "nobody", ""):
+        with pytest.raises(Unauthenticated, match="disabled" if subject == "ann" else "unknown"):
+            await access.identity_of(subject)
 
 
 async def test_lowered_role_reaches_remembered_tokens_of_that_user_only(
