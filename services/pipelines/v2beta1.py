@@ -82,7 +82,7 @@ class ExperimentServiceV2:
         return Empty()
 
     async def _body(self, experiment_id: str, call: Call, *, read: bool = False) -> bytes:
-        record = await self._experiments.record(experiment_id)
+        record = await (self._experiments.get if read else self._experiments.find)(experiment_id)
         if self._namespaces.multi_user:
             await self._namespaces.admit(call, pb.Experiment.FromString(record.body).namespace, read=read)
         return record.body

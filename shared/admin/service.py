@@ -7,13 +7,14 @@ from contextlib import aclosing
 from typing import Final
 
 from shared.admin import manifest, objects
-from shared.errors import Aborted, FailedPrecondition, InvalidArgument
+from shared.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
 from shared.query.ast import EVERYTHING
 from shared.query.evaluate import compile
 from shared.query.pushdown import narrow
 from shared.resource.collection import Collection, PageRequest
+from shared.resource.definition import CLAIM
 from shared.rpc.method import Call
 from shared.storage.errors import Conflict, Exists
 from shared.storage.port import Query, Store
@@ -99,9 +100,10 @@ class AdminService:
                 try:
                     commit = await self._store.commit(plan.changes, by=call.author("manifest:apply"))
                 except Exists as error:
-                    raise Aborted(
-                        f"{error.name} is taken by something that the manifest does not name; nothing was written",
-                        kind=error.kind,
+                    if error.kind != CLAIM.name:
+                        continue  # someone created it in between: compare anew
+                    raise AlreadyExists(
+                        f"{error.name} belongs to something that the manifest leaves as it is",
                         name=error.name,
                     ) from error
                 except Conflict:

@@ -40,6 +40,8 @@ class Tailer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._closed:
+            return
         self._closed = True
         self._stop_listening()
         self._wake()
@@ -77,7 +79,8 @@ class Tailer:
 
     def _wake(self) -> None:
         self._moved.set()
-        self._moved = asyncio.Event() if not self._closed else self._moved
+        if not self._closed:
+            self._moved = asyncio.Event()
 
     async def _run(self) -> None:
         reported = False

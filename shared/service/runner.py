@@ -1,0 +1,289 @@
+"""Starts a service and stops it in reverse.
+
+config, logging, store, tailer, gRPC, REST, controllers, health SERVING. At SIGTERM: not ready, end
+streams with UNAVAILABLE, drain, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import grpc
+import orjson
+import uvloop
+from aiohttp import web
+
+from shared import errors
+from shared.admin.service import SERVICE as ADMIN
+from shared.admin.service import AdminService
+from shared.auth import access_service, access_store
+from shared.auth.access import Access
+from shared.auth.keys import KeyFault, KeyRing
+from shared.auth.permissions import PERMISSIONS
+from shared.rest import openapi
+from shared.rest.gateway import SERVER_OPTIONS, Gateway
+from shared.rest.style import GOOGLE
+from shared.rpc import status as statuses
+from shared.rpc.interceptors import Pipeline
+from shared.rpc.method import methods_of
+from shared.rpc.server import GrpcServer
+from shared.service import logging as logs
+from shared.service import metrics, retention
+from shared.service.config import Config
+from shared.service.health import Health
+from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
+from shared.storage import factory
+from shared.storage.errors import StoreError
+from shared.storage.port import Kind, Store
+from shared.watch.tailer import Tailer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started service."""
+
+    service: Service
+    config: Config
+    environment: Environment
+    apis: Sequence[Api]
+    grpc_port: int
+    http_port: int
+
+
+@asynccontextmanager
+async def running(
+    service: Service,
+    config: Config,
+    *,
+    clock: Clock = time.time_ns,
+    new_id: NewId = lambda: str(uuid.uuid4()),
+    store: Store | None = None,
+    access: Store | None = None,
+) -> AsyncIterator[Running]:
+    """The service, ready, until the block ends. `store` and `access` replace the configured ones
+    and are opened and closed here. Raises OSError when a port is taken and StoreError when a store
+    cannot be opened."""
+    async with AsyncExitStack() as stack:
+        definitions = service.definitions(config, clock, new_id)
+        kinds = [*(d.storage() for d in definitions), *service.kinds]
+        opened = await _open(stack, config, service.name, kinds, clock, store)
+        access_opened = await _open(stack, config, "access", access_store.KINDS, clock, access)
+        keys = KeyRing.open(config.data / "keys")
+        who = Access(access_opened, keys, lambda: clock() / 1e9, enabled=config.auth)
+        await who.start()
+        stack.push_async_callback(who.close)
+        tailer = await stack.enter_async_context(Tailer(opened))
+        numbers = metrics.Metrics()
+        environment = Environment(config, opened, tailer, who, numbers, clock, new_id, stack)
+        for definition in definitions:
+            environment.collection(definition)
+        assembly = await service.assemble(environment, definitions)
+        apis = [*assembly.apis, _admin(environment), _access(who)]
+        pipeline = Pipeline(who, numbers.rpc, max_streams=config.max_streams)
+        server, grpc_port = await _serve_grpc(stack, service, config, pipeline, apis)
+        health = Health(service.name, {"store": opened.ping, "access store": access_opened.ping})
+        http_port = await _serve_http(stack, service, environment, assembly, apis, pipeline, health)
+        _background(
+            stack,
+            retention.run(
+                opened,
+                clock,
+                age=config.retention_age,
+                keep=config.retention_changes,
+                audit_age=config.audit_age,
+            ),
+        )
+        await server.serving(True)
+        health.serving = True
+        try:
+            yield Running(service, config, environment, apis, grpc_port, http_port)
+        finally:
+            health.serving = False
+            await server.serving(False)
+            # Watches end with UNAVAILABLE now, before the servers wait for what still runs.
+            await tailer.__aexit__(None, None, None)
+
+
+def main(service: Service) -> None:
+    """The process: settings from the environment, until SIGTERM or SIGINT. Exits 2 for wrong
+    settings, 1 when it cannot start."""
+    try:
+        config = Config.load()
+    except errors.InvalidArgument as error:
+        sys.exit(f"{service.name}: {error.message}")
+    logs.configure(service.name, form=config.log_format, level=config.log_level)
+    try:
+        uvloop.run(_until_stopped(service, config))
+    except (OSError, KeyFault, StoreError, errors.ApiError) as error:
+        log.error("cannot start: %s", error)
+        sys.exit(1)
+
+
+async def _until_stopped(service: Service, config: Config) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with running(service, config) as started:
+        if config.ports_file:
+            _write_ports(Path(config.ports_file), started)
+        log.info("ready", extra={"grpc": started.grpc_port, "http": started.http_port})
+        await stopped.wait()
+        log.info("stopping")
+    log.info("stopped")
+
+
+async def _open(
+    stack: AsyncExitStack, config: Config, name: str, kinds: Sequence[Kind], clock: Clock, given: Store | None
+) -> Store:
+    store = given or factory.build(
+        config.store,
+        name,
+        kinds,
+        data=config.data,
+        prefix=config.store_name,
+        documents=config.store_documents,
+        clock=clock,
+    )
+    stack.push_async_callback(store.close)
+    await store.open()
+    return store
+
+
+def _admin(environment: Environment) -> Api:
+    servicer = AdminService(
+        environment.store,
+        environment.tailer,
+        environment.collections,
+        access=environment.access.records.store,
+        access_kinds=frozenset(kind.name for kind in access_store.KINDS),
+    )
+    return Api("Roundhouse administration", methods_of(ADMIN, servicer, PERMISSIONS))
+
+
+def _access(who: Access) -> Api:
+    return Api("Roundhouse access", access_service.methods(who))
+
+
+async def _serve_grpc(
+    stack: AsyncExitStack, service: Service, config: Config, pipeline: Pipeline, apis: Sequence[Api]
+) -> tuple[GrpcServer, int]:
+    server = GrpcServer(
+        pipeline,
+        [(method, api.decorate) for api in apis for method in api.methods],
+        max_message_bytes=config.max_message_bytes,
+    )
+    credentials = _grpc_credentials(config)
+    port = server.listen(f"{config.host}:{config.ports(service.name)[0]}", credentials)
+    await server.start()
+    stack.push_async_callback(server.stop, config.stop_grace.total_seconds())
+    return server, port
+
+
+async def _serve_http(
+    stack: AsyncExitStack,
+    service: Service,
+    environment: Environment,
+    assembly: Assembly,
+    apis: Sequence[Api],
+    pipeline: Pipeline,
+    health: Health,
+) -> int:
+    config = environment.config
+    rest = [(api.methods, api.style) for api in apis]
+    gateway = Gateway(pipeline, rest, default_style=apis[0].style if apis else GOOGLE)
+    document = orjson.dumps(openapi.document(f"Roundhouse {service.name}", _version(), rest))
+
+    async def describe(request: web.Request) -> web.Response:
+        try:
+            await environment.access.authenticate({k.lower(): v for k, v in request.headers.items()})
+        except errors.Unauthenticated as error:
+            status = statuses.of(error)
+            headers = {"WWW-Authenticate": "Bearer"}
+            return web.json_response(GOOGLE.error(status), status=statuses.HTTP[status.code], headers=headers)
+        return web.Response(body=document, content_type="application/json")
+
+    async def scrape(request: web.Request) -> web.Response:
+        for collect in assembly.on_scrape:
+            await collect()
+        environment.metrics.revision.set(environment.tailer.head)
+        environment.metrics.floor.set(await environment.store.floor())
+        return web.Response(body=environment.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    app = web.Application(client_max_size=config.max_message_bytes)
+    app.add_routes(
+        [
+            web.get("/healthz", health.healthz),
+            web.get("/readyz", health.readyz),
+            web.get("/metrics", scrape),
+            web.get("/openapi.json", describe),
+            *assembly.routes,
+            web.route("*", "/{tail:.*}", gateway.handle),
+        ]
+    )
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=config.stop_grace.total_seconds(),
+        **SERVER_OPTIONS,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    port = config.ports(service.name)[1]
+    site = web.TCPSite(runner, config.host, port, ssl_context=_http_credentials(config))
+    await site.start()
+    return runner.addresses[0][1]
+
+
+def _grpc_credentials(config: Config) -> grpc.ServerCredentials | None:
+    if not config.tls_cert:
+        return None
+    key, certificate = Path(config.tls_key).read_bytes(), Path(config.tls_cert).read_bytes()
+    return grpc.ssl_server_credentials([(key, certificate)])
+
+
+def _http_credentials(config: Config) -> ssl.SSLContext | None:
+    if not config.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    return context
+
+
+def _background(stack: AsyncExitStack, work: object) -> None:
+    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+
+    async def end() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+def _write_ports(path: Path, started: Running) -> None:
+    temporary = path.with_name(path.name + f".{os.getpid()}")
+    temporary.write_bytes(orjson.dumps({"grpc": started.grpc_port, "http": started.http_port}))
+    temporary.replace(path)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("roundhouse")
+    except metadata.PackageNotFoundError:
+        return "0"
