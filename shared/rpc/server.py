@@ -71,9 +71,7 @@ class GrpcServer:
             else:
                 port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            raise OSError(
-                f"cannot listen on {address}: the port is taken, or the address is wrong"
-            ) from error
+            raise OSError(f"cannot listen on {address}: the port is taken or the address wrong") from error
         if port == 0:
             raise OSError(f"cannot listen on {address}")
         return port

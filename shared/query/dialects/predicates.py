@@ -95,9 +95,7 @@ class Predicates:
             return In(field.name, tuple(self._value(field, given, item, path) for item in items))
         if name == "IS_SUBSTRING":
             if given != "string_value" or field.type != "text":
-                raise InvalidArgument.at(
-                    f"{path}.{given}", "IS_SUBSTRING takes a string_value and a text key"
-                )
+                raise InvalidArgument.at(f"{path}.{given}", "IS_SUBSTRING takes a string_value, a text key")
             return Substring(field.name, predicate.string_value)
         raise InvalidArgument.at(f"{path}.{self._operation}", f"{name!r} is no operation")
 
