@@ -66,29 +66,25 @@ def document(title: str, version: str, apis: Sequence[Api]) -> dict[str, Any]:
 def path_of(template: Template) -> tuple[str, list[Schema]]:
     """The OpenAPI path of a template and its parameters: one for each wildcard segment."""
     parts = list(template.segments)
-    parameters = []
-    for variable in template.variables:
-        segments = parts[variable.start : variable.end]
-        wild = [index for index, segment in enumerate(segments) if segment in (STAR, DEEP)]
-        for index in wild:
-            singular = segments[index - 1].removesuffix("s") if index else variable.field
-            name = variable.field if len(segments) == 1 else f"{variable.field}.{singular}"
-            parts[variable.start + index] = f"{{{name}}}"
-            parameters.append(
-                {
-                    "name": name,
-                    "in": "path",
-                    "required": True,
-                    "schema": {"type": "string"},
-                    "description": f"Part of `{variable.field}`: `{'/'.join(segments)}`.",
-                }
-            )
-    for index, part in enumerate(parts):
-        if part in (STAR, DEEP):
-            parts[index] = f"{{segment{index}}}"
-            parameters.append(
-                {"name": f"segment{index}", "in": "path", "required": True, "schema": {"type": "string"}}
-            )
+    parameters: list[Schema] = []
+    for index, part in enumerate(template.segments):
+        if part not in (STAR, DEEP):
+            continue
+        owner = next(
+            (v for v in template.variables if v.start <= index and (v.end or index + 1) > index), None
+        )
+        if owner is not None and owner.single:
+            name = owner.field
+        else:
+            # Named after the collection, so that methods that share a path share its names.
+            name = template.segments[index - 1].removesuffix("s") if index else "path"
+        name = _unique(name, {parameter["name"] for parameter in parameters})
+        parts[index] = f"{{{name}}}"
+        parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        if owner is not None and not owner.single:
+            pattern = "/".join(template.segments[owner.start : owner.end])
+            parameter["description"] = f"Part of `{owner.field}`: `{pattern}`."
+        parameters.append(parameter)
     return "/" + "/".join(parts) + (f":{template.verb}" if template.verb else ""), parameters
 
 
@@ -140,22 +136,24 @@ class _Writer:
     def _error_schema(self) -> Schema:
         if self._style.stream_error is not None:
             return {"type": "object"}
-        return self._error["content"]["application/json"]["schema"]  # type: ignore[index, return-value]
+        return self._error["content"]["application/json"]["schema"]  # type: ignore[index]
 
-    def _query(self, message: Descriptor, bound: set[str], at: str = "", depth: int = 1) -> list[Schema]:
+    def _query(
+        self, message: Descriptor, bound: set[str], at: str = "", shown: str = "", depth: int = 1
+    ) -> list[Schema]:
+        """Parameters for the fields under the proto path `at`, which this style writes `shown`."""
         found: list[Schema] = []
         for field in message.fields:
-            path = f"{at}{field.name}"
+            path, name = f"{at}{field.name}", f"{shown}{self._name(field)}"
+            kind = descriptors.type_name(field)
+            textual = kind in STRINGS | WRAPPERS
             if path in bound:
                 continue
-            textual = descriptors.type_name(field) in STRINGS | WRAPPERS
             if not descriptors.is_message(field) or (textual and not field.is_repeated):
-                found.append(
-                    {"name": f"{at}{self._name(field)}", "in": "query", "schema": self._field(field)}
-                )
-            elif not field.is_repeated and not textual and depth < _QUERY_DEPTH:
-                if descriptors.type_name(field) not in _WELL_KNOWN:
-                    found += self._query(descriptors.message_of(field), bound, f"{path}.", depth + 1)
+                found.append({"name": name, "in": "query", "schema": self._field(field)})
+            elif not field.is_repeated and depth < _QUERY_DEPTH and kind not in _WELL_KNOWN:
+                inner = descriptors.message_of(field)
+                found += self._query(inner, bound, f"{path}.", f"{name}.", depth + 1)
         return found
 
     def _name(self, field: FieldDescriptor) -> str:

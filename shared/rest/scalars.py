@@ -105,7 +105,7 @@ def read_number(value: Any, *, single: bool) -> float:
 def _single(value: float) -> float | None:
     """The nearest 32-bit number; None when it is too large for one."""
     try:
-        return struct.unpack("f", struct.pack("f", value))[0]
+        return struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
         return None
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, field_mask_pb2
-from google.protobuf import struct_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
 F = descriptor_pb2.FieldDescriptorProto
 _IMPORTS = (any_pb2, duration_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
-_SCALARS = (
-    "double float int64 uint64 int32 fixed64 fixed32 bool string bytes uint32 sfixed32 sfixed64 sint32 sint64"
-).split()
+_NO_SCALARS = {F.TYPE_GROUP, F.TYPE_MESSAGE, F.TYPE_ENUM}
+_SCALARS = [
+    F.Type.Name(kind).removeprefix("TYPE_").lower() for kind in F.Type.values() if kind not in _NO_SCALARS
+]
 _MESSAGES = {
     "time": "Timestamp",
     "span": "Duration",
