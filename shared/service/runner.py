@@ -31,6 +31,7 @@ from shared.admin.service import SERVICE as ADMIN
 from shared.admin.service import AdminService
 from shared.auth import access_service, access_store
 from shared.auth.access import Access
+from shared.auth.bootstrap import ensure_operator_token
 from shared.auth.keys import KeyFault, KeyRing
 from shared.auth.permissions import PERMISSIONS
 from shared.rest import openapi
@@ -74,10 +75,11 @@ async def running(
     new_id: NewId = lambda: str(uuid.uuid4()),
     store: Store | None = None,
     access: Store | None = None,
+    operator_token: bool = False,
 ) -> AsyncIterator[Running]:
     """The service, ready, until the block ends. `store` and `access` replace the configured ones
-    and are opened and closed here. Raises OSError when a port is taken and StoreError when a store
-    cannot be opened."""
+    and are opened and closed here. `operator_token` keeps a good one in the data folder. Raises
+    OSError when a port is taken and StoreError when a store cannot be opened."""
     async with AsyncExitStack() as stack:
         definitions = service.definitions(config, clock, new_id)
         kinds = [*(d.storage() for d in definitions), *service.kinds]
@@ -87,6 +89,8 @@ async def running(
         who = Access(access_opened, keys, lambda: clock() / 1e9, enabled=config.auth)
         await who.start()
         stack.push_async_callback(who.close)
+        if operator_token and config.auth:
+            await ensure_operator_token(config.data, who)
         tailer = await stack.enter_async_context(Tailer(opened))
         numbers = metrics.Metrics()
         environment = Environment(config, opened, tailer, who, numbers, clock, new_id, stack)
@@ -139,7 +143,7 @@ async def _until_stopped(service: Service, config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with running(service, config) as started:
+    async with running(service, config, operator_token=True) as started:
         if config.ports_file:
             _write_ports(Path(config.ports_file), started)
         log.info("ready", extra={"grpc": started.grpc_port, "http": started.http_port})
