@@ -43,22 +43,31 @@ def history(yard: Yard, kind: str, name: str, limit: int) -> None:
 @click.option("--kind", default="", help="Only what touched this kind.")
 @click.option("--name", default="", help="Only what touched this object; needs --kind.")
 @click.option("--subject", default="", help="Only what this user wrote.")
+@click.option("--access", is_flag=True, help="Who changed users and tokens instead.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
 @where
-def audit(yard: Yard, kind: str, name: str, subject: str, limit: int) -> None:
+def audit(yard: Yard, kind: str, name: str, subject: str, access: bool, limit: int) -> None:
     """Show who wrote what, newest first, service by service."""
+    if access and kind:
+        raise click.UsageError("--access goes without --kind")
 
     async def work() -> list[list[str]]:
         known = await kinds_module.ask(yard)
         place = known.find(kind) if kind else None
         rows: list[list[str]] = []
-        for service in [place.service] if place else known.services():
+        services = [place.service] if place else known.services()
+        # All services share one store of users and tokens: any of them can tell.
+        for service in services[:1] if access else services:
             request = admin_pb2.ListAuditRequest(
-                page_size=limit, kind=place.kind.kind if place else "", name=name, subject=subject
+                page_size=limit,
+                kind=place.kind.kind if place else "",
+                name=name,
+                subject=subject,
+                store="access" if access else "",
             )
             async with yard.client(service) as client:
                 answer = await client.call(Admin, "ListAudit", request)
-            rows += [_audit_row(service, found) for found in answer.entries]
+            rows += [_audit_row("access" if access else service, found) for found in answer.entries]
         return rows
 
     header = ["time", "service", "revision", "who", "action", "changes"]

@@ -54,6 +54,7 @@ async def _follow(client: Client, request: admin_pb2.WatchRequest) -> AsyncItera
                 answered, delay = True, _RETRY[0]
                 if answer.resume_token:
                     request.resume_token = answer.resume_token
+                    request.from_now = False
                 yield answer
         except CallFailed as error:
             if error.failure.code is StatusCode.OUT_OF_RANGE and request.resume_token:
