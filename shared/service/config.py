@@ -176,3 +176,13 @@ class Config:
     def enabled(self, service: str) -> bool:
         only = {name.strip() for name in self.only.split(",") if name.strip()}
         return not only or service in only
+
+
+def table() -> str:
+    """The settings as the Markdown table of docs/configuration.md."""
+    rows = [f"| `{s.variable}` | {f'`{s.default}`' if s.default else ''} | {s.help} |" for s in SETTINGS]
+    return "\n".join(["| Variable | Default | Meaning |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(table())
