@@ -36,6 +36,8 @@ def parse(query: str) -> tuple[list[tuple[str, str]], list[Violation]]:
     """The (name, value) pairs of a raw query string and what cannot be decoded."""
     pairs, errors = [], []
     for number, piece in enumerate(query.split("&") if query else ()):
+        if not piece:
+            continue
         if number >= MAX_PARAMETERS:
             errors.append(Violation("query", f"has more than {MAX_PARAMETERS} parameters"))
             break
@@ -72,7 +74,7 @@ class QueryReader:
             parameter = self._known.get(name) or self._resolve(name)
             if parameter is None or self._is_bound(parameter.path):
                 if self._unknown == "refuse":
-                    reading.fail(scalars.quoted(name)[1:-1], "is not a parameter of this method")
+                    reading.fail(scalars.quoted(name)[1:-1] or "query", "is not a parameter of this method")
             elif value:
                 found[parameter.path] = parameter
                 values.setdefault(parameter.path, []).append(value)

@@ -75,8 +75,8 @@ def read_text(value: Any) -> str:
 
 def read_integer(value: Any, low: int, high: int) -> int:
     """A number without a fraction, or a string of one."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value) if _INTEGER.fullmatch(value) else float(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -188,7 +188,8 @@ def read_mask(value: Any) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return quoted(value) if isinstance(value, (str, int, float)) else kind_of(value)
+    shows = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return quoted(value) if shows else kind_of(value)
 
 
 _SECONDS: Final = tuple(f"{second:02}Z" for second in range(60))

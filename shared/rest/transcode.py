@@ -33,7 +33,9 @@ class Transcoder:
                 raise ValueError(f"a path cannot hold {path!r}")
         self._body: FieldDescriptor | None = None
         if rule.body not in ("", "*"):
-            (self._body,) = _field_at(descriptor, rule.body)
+            self._body, *deeper = _field_at(descriptor, rule.body)
+            if deeper:
+                raise ValueError(f"a body is one field of the request, not {rule.body!r}")
         self._whole = rule.body == "*"
         bound = [*self._bindings, *([rule.body] if rule.body else [])]
         self._query = query.QueryReader(descriptor, bound, style.unknown_query)

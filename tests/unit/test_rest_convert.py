@@ -33,7 +33,7 @@ TYPES = [
 
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.DESCRIPTOR.name)
 def test_says_what_json_format_says(kind: type) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, derandomize=True)
     @given(message=messages(kind))
     def check(message: Any) -> None:
         for names in ("json", "proto"):
@@ -51,7 +51,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(message=messages(AllTypes))
 def test_defaults_are_json_formats_defaults_plus_nulls(message: Any) -> None:
     expected = MessageToDict(message, always_print_fields_with_no_presence=True)

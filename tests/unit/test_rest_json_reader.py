@@ -26,7 +26,7 @@ def read(value: Any, kind: Any = AllTypes, unknown: Any = "refuse") -> tuple[Any
 
 @pytest.mark.parametrize("kind", [AllTypes, filter_pb2.Filter, admin_pb2.ListAuditResponse])
 def test_reads_what_json_format_writes(kind: Any) -> None:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80, deadline=None, derandomize=True)
     @given(message=messages(kind))
     def check(message: Any) -> None:
         for proto_names in (False, True):
@@ -39,14 +39,16 @@ def test_reads_what_json_format_writes(kind: Any) -> None:
     check()
 
 
-NAMES = st.sampled_from([name for f in ALL_TYPES.fields for name in (f.name, f.json_name)])
+# Of enums json_format takes booleans and fractions, which proto3 does not.
+FIELDS = [f for f in ALL_TYPES.fields if f.enum_type is None]
+NAMES = st.sampled_from([name for f in FIELDS for name in (f.name, f.json_name)])
 ODD_TEXTS = ["1", "-1", "1e3", "", "NaN", "GOOD", "true", "aGk=", "2024-03-01T12:00:00Z", "1.5s", "a,b"]
 ODD_NUMBERS = [1, -1, 0, 1.5, 1 << 31, 1 << 63, 1 << 64, 1e300, True]
 ODD_REST = [None, [], {}, [None], {"a": None}, {"1": 1}, ["1"]]
 ODD = st.sampled_from([*ODD_TEXTS, *ODD_NUMBERS, *ODD_REST])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(value=st.dictionaries(NAMES, ODD | JSON, max_size=3))
 def test_takes_what_json_format_takes_and_means_the_same(value: dict[str, Any]) -> None:
     found, errors = read(value)
@@ -62,7 +64,15 @@ def test_takes_what_json_format_takes_and_means_the_same(value: dict[str, Any]) 
 
 
 def strict(description: str) -> bool:
-    known = ("base64", "given twice", "is not a field path", "must name", "cannot be set beside", "number")
+    known = (
+        "a boolean",
+        "base64",
+        "given twice",
+        "is not a field path",
+        "must name",
+        "cannot be set beside",
+        "number",
+    )
     return any(text in description for text in (*known, "RFC 3339", "duration", "JSON array", "JSON object"))
 
 
