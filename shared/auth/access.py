@@ -26,7 +26,7 @@ from shared.auth.keys import KeyRing
 from shared.auth.tokens import Claims, Clock, Tokens, expired
 from shared.errors import Unauthenticated
 from shared.pb.roundhouse.admin.v1.access_pb2 import Token, User
-from shared.storage.errors import Compacted, Conflict, FutureRevision, StoreUnavailable
+from shared.storage.errors import Compacted, Conflict, FutureRevision, StoreFull, StoreUnavailable
 from shared.storage.port import Author, Commit, Store
 from shared.watch.tailer import Tailer
 
@@ -88,10 +88,12 @@ class Access:
                 "AUTHENTICATION IS SWITCHED OFF: whoever reaches this process may do everything; "
                 "set ROUNDHOUSE_AUTH=true to ask for tokens"
             )
-        tailer = await self._stack.enter_async_context(Tailer(self.records.store))
-        task = asyncio.create_task(self._follow(tailer, tailer.head), name="access")
-        self._stack.push_async_callback(_end, task)
-        await self.sweep()
+        async with contextlib.AsyncExitStack() as stack:
+            tailer = await stack.enter_async_context(Tailer(self.records.store))
+            task = asyncio.create_task(self._follow(tailer, tailer.head), name="access")
+            stack.push_async_callback(_end, task)
+            await self.sweep()
+            self._stack = stack.pop_all()
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -168,10 +170,10 @@ class Access:
         return round(self.clock() * 1e6) * 1000
 
     async def sweep(self) -> int:
-        """Remove some of what expired. It is housekeeping: a busy store only puts it off."""
+        """Remove some of what expired. It is housekeeping: a busy or full store only puts it off."""
         try:
             return await self.records.sweep(self.now_ns(), _SWEEPER)
-        except (StoreUnavailable, Conflict) as error:
+        except (StoreUnavailable, StoreFull, Conflict) as error:
             log.info("expired tokens stay for now", extra={"error": str(error)})
             return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from shared.auth.keys import KeyRing
 from shared.auth.permissions import ROLES
 from shared.errors import Unauthenticated
 from shared.pb.roundhouse.admin.v1.access_pb2 import SignInCode, Token, User
-from shared.storage.errors import StoreUnavailable
+from shared.storage.errors import StoreFull, StoreUnavailable
 from shared.storage.memory import MemoryStore
-from shared.storage.port import Author, Delete, Put, Query, Record, Store
+from shared.storage.port import Author, Check, Commit, Delete, Put, Query, Record, Store
 
 NOW = 1_750_000_000.0
 HOUR = timedelta(hours=1)
@@ -42,6 +42,7 @@ class CountingStore(MemoryStore):
         super().__init__(KINDS)
         self.reads = 0
         self.failing = False
+        self.full = False
         self.after_read: Callable[[], Any] | None = None
 
     async def get(self, kind: str, name: str, *, at: int | None = None) -> Record | None:
@@ -53,6 +54,13 @@ class CountingStore(MemoryStore):
             act, self.after_read = self.after_read, None
             await act()
         return found
+
+    async def commit(
+        self, changes: Sequence[Put | Delete], *, checks: Sequence[Check] = (), by: Author
+    ) -> Commit:
+        if self.full:
+            raise StoreFull("no space left")
+        return await super().commit(changes, checks=checks, by=by)
 
 
 @pytest.fixture
@@ -413,6 +421,18 @@ async def test_one_sweep_is_bounded_work(store: CountingStore, keys: KeyRing, cl
     access = Access(store, keys, clock)
     assert await access.sweep() == SWEEP_LIMIT
     assert await access.sweep() == 5
+
+
+async def test_full_disk_stops_housekeeping_only(store: CountingStore, keys: KeyRing, clock: Clock) -> None:
+    metadata, _ = await token(Access(store, keys, clock))
+    code = SignInCode(digest="old")
+    await store.commit([Put(SIGN_IN_CODE, code.digest, code.SerializeToString())], by=BY)
+    store.full = True
+    async with Access(store, keys, clock) as access:
+        assert (await access.authenticate(metadata)).subject == "ann"
+        assert await access.sweep() == 0
+        store.full = False
+        assert await access.sweep() == 1
 
 
 async def test_close_ends_the_follower(store: CountingStore, keys: KeyRing, clock: Clock) -> None:
