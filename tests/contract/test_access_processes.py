@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from mongomock_motor import AsyncMongoMockClient
 
 from shared.auth.access import Access
 from shared.auth.access_service import methods
@@ -20,8 +21,9 @@ from shared.auth.keys import KeyRing
 from shared.errors import ApiError, Unauthenticated
 from shared.pb.roundhouse.admin.v1 import access_pb2 as pb
 from shared.rpc.method import Call
-from shared.storage.factory import build
-from shared.storage.port import Author
+from shared.storage.mongo import MongoStore
+from shared.storage.port import Author, Store
+from shared.storage.sqlite import SqliteStore
 
 BY = Author("test")
 HOUR = timedelta(hours=1)
@@ -29,9 +31,21 @@ HOUR = timedelta(hours=1)
 SOON = 2.0
 
 
+# Opens a store of its own on the shared data.
+Opener = Callable[[], Store]
+
+
+@pytest.fixture(params=["sqlite", "mongomock"])
+async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    if request.param == "sqlite":
+        return lambda: SqliteStore(tmp_path / "access.db", KINDS)
+    client = AsyncMongoMockClient()
+    return lambda: MongoStore(client, "roundhouse_access", KINDS)
+
+
 @contextlib.asynccontextmanager
-async def process(data: Path) -> AsyncIterator[Access]:
-    store = build("sqlite", "access", KINDS, data=data)
+async def process(data: Path, opener: Opener) -> AsyncIterator[Access]:
+    store = opener()
     await store.open()
     try:
         async with Access(store, KeyRing.open(data / "keys")) as access:
@@ -41,14 +55,14 @@ async def process(data: Path) -> AsyncIterator[Access]:
 
 
 @pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[Access]:
-    async with process(tmp_path) as access:
+async def one(tmp_path: Path, opener: Opener) -> AsyncIterator[Access]:
+    async with process(tmp_path, opener) as access:
         yield access
 
 
 @pytest.fixture
-async def other(tmp_path: Path, one: Access) -> AsyncIterator[Access]:
-    async with process(tmp_path) as access:
+async def other(tmp_path: Path, opener: Opener, one: Access) -> AsyncIterator[Access]:
+    async with process(tmp_path, opener) as access:
         yield access
 
 
@@ -119,10 +133,10 @@ async def test_code_is_good_once_whoever_is_asked(one: Access, other: Access) ->
             assert (await access.authenticate(bearer(won[0]))).subject == "ann"
 
 
-async def test_operator_token_survives_a_restart(tmp_path: Path) -> None:
-    async with process(tmp_path) as access:
+async def test_operator_token_survives_a_restart(tmp_path: Path, opener: Opener) -> None:
+    async with process(tmp_path, opener) as access:
         text = await ensure_operator_token(tmp_path, access)
-    async with process(tmp_path) as access:
+    async with process(tmp_path, opener) as access:
         assert await ensure_operator_token(tmp_path, access) == text
         assert (await access.authenticate(bearer(text))).role == "admin"
 
