@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from shared.admin import objects
@@ -133,6 +132,7 @@ async def _plan_removals(
     made: Plan, collection: Collection, kept: Iterable[str], wrong: list[Violation]
 ) -> None:
     definition, keep = collection.definition, frozenset(kept)
+    assert definition.strategy is not None
     async for record in collection.scan(at=await collection.store.head()):
         if record.name in keep:
             continue
@@ -177,7 +177,7 @@ def _item(collection: Collection, path: str, entry: object, wrong: list[Violatio
     return Item(path, message, tuple(_owned(entry, definition.message.DESCRIPTOR)))
 
 
-def _owned(entry: Mapping[str, Any], descriptor: Descriptor, prefix: str = "") -> Iterable[str]:
+def _owned(entry: Mapping[str, Any], descriptor: Any, prefix: str = "") -> Iterable[str]:
     """Paths of what an entry sets: through messages, but lists and maps are owned whole."""
     for key, value in entry.items():
         spec = descriptor.fields_by_name.get(key) or descriptor.fields_by_camelcase_name[key]

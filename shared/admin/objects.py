@@ -44,10 +44,14 @@ def difference(
         action=_ACTIONS[action],
         kind=definition.kind,
         name=name,
-        before=packed(definition, before and before.SerializeToString(deterministic=True)),
-        after=packed(definition, after and after.SerializeToString(deterministic=True)),
+        before=packed(definition, _bytes(before)),
+        after=packed(definition, _bytes(after)),
         paths=field_mask.differences(before, after),
     )
+
+
+def _bytes(message: Message | None) -> bytes | None:
+    return None if message is None else message.SerializeToString(deterministic=True)
 
 
 def version(definition: Definition, found: Version) -> pb.Version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -123,7 +123,7 @@ class AdminService:
         )
         return pb.DeleteResponse(revision=revision)
 
-    async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncIterator[pb.Object]:
+    async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncGenerator[pb.Object, None]:
         wanted = [self._collection(kind) for kind in request.kinds] or list(self._collections.values())
         at = await self._store.head()
         for collection in wanted:
@@ -162,7 +162,7 @@ class AdminService:
             next_page_token=_next(found[size - 1].revision, query) if len(found) > size else "",
         )
 
-    async def Watch(self, request: pb.WatchRequest, call: Call) -> AsyncIterator[pb.WatchResponse]:
+    async def Watch(self, request: pb.WatchRequest, call: Call) -> AsyncGenerator[pb.WatchResponse, None]:
         definition = self._collection(request.kind).definition
         if request.resume_token and request.from_now:
             raise InvalidArgument.at("from_now", "cannot be combined with resume_token")

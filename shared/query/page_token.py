@@ -30,7 +30,7 @@ class Cursor:
 
     def payload(self) -> dict[str, Any]:
         """For JSON: a null is [], a missing value is null."""
-        values = [[] if value is NULL else value for value in self.values]
+        values: list[Any] = [[] if value is NULL else value for value in self.values]
         return {"k": values, "n": self.name, "b": self.backward, "i": self.inclusive}
 
 
@@ -69,14 +69,20 @@ def cursor(payload: Mapping[str, Any], ordering: Ordering, *, parameter: str = "
         raise wrong
     checked: list[Value | None] = []
     for key, value in zip(ordering.keys, values, strict=True):
-        wanted = str if key.field.type == "text" else int
-        if value == [] and isinstance(value, list):
+        text = key.field.type == "text"
+        if value is None:
+            checked.append(None)
+        elif value == [] and isinstance(value, list):
             checked.append(NULL)
-        elif value is None or (type(value) is wanted and (wanted is str or -(2**63) <= value < 2**63)):
+        elif (isinstance(value, str) and text) or (type(value) is int and not text and _fits(value)):
             checked.append(value)
         else:
             raise wrong
     return Cursor(tuple(checked), name, payload["b"], payload["i"])
+
+
+def _fits(number: int) -> bool:
+    return -(2**63) <= number < 2**63
 
 
 def fingerprint(*parts: str) -> str:

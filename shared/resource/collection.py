@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -106,7 +106,7 @@ class Collection(Generic[T]):
         ordering: Ordering | None = None,
         parent: str | None = None,
         at: int,
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record, None]:
         """Every match at revision `at`, in a store order or by name."""
         request = PageRequest(0, ordering or Ordering(), filter, parent)
         async with aclosing(self._candidates(request, at)) as candidates:
@@ -124,7 +124,7 @@ class Collection(Generic[T]):
 
     def _candidates(
         self, request: PageRequest, at: int | None, limit: int | None = None
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record, None]:
         ordering, cursor = request.ordering, request.cursor
         after = None if cursor is None else Position(cursor.values, cursor.name, cursor.inclusive)
         query = replace(

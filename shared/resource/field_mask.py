@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from shared.errors import InvalidArgument, Violation
@@ -28,7 +28,7 @@ def differences(before: Message | None, after: Message | None) -> list[str]:
     return found
 
 
-def validate(paths: Iterable[str], descriptor: Descriptor, *, parameter: str = "update_mask") -> None:
+def validate(paths: Iterable[str], descriptor: Any, *, parameter: str = "update_mask") -> None:
     """Raises InvalidArgument naming every path that no field of `descriptor` has."""
     wrong = [
         Violation(parameter, f"{path!r} is no field of {descriptor.name}")
@@ -64,17 +64,17 @@ def _copy(source: Message, target: Message, path: list[str]) -> None:
         setattr(target, name, getattr(source, name))
 
 
-def _same(field: FieldDescriptor, before: Message, after: Message) -> bool:
+def _same(field: Any, before: Message, after: Message) -> bool:
     if field.has_presence and before.HasField(field.name) != after.HasField(field.name):
         return False
     return bool(getattr(before, field.name) == getattr(after, field.name))
 
 
-def _single_message(field: FieldDescriptor) -> bool:
+def _single_message(field: Any) -> bool:
     return field.message_type is not None and not field.is_repeated
 
 
-def _exists(path: list[str], descriptor: Descriptor) -> bool:
+def _exists(path: list[str], descriptor: Any) -> bool:
     field = descriptor.fields_by_name.get(path[0])
     if field is None:
         return False

@@ -56,7 +56,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
             ]
         )
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs lacks it
         names = sorted({method.service for method, _ in methods})
         self.services = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         handlers = {method.path: self._handler(method, decorate) for method, decorate in methods}
@@ -91,7 +91,7 @@ class GrpcServer:
         await self._server.stop(grace)
 
     def _reflection(self) -> dict[str, grpc.RpcMethodHandler]:
-        servicer = reflection.aio.ReflectionServicer(self.services)
+        servicer = reflection.aio.ReflectionServicer(self.services)  # type: ignore[attr-defined]
         handler = grpc.stream_stream_rpc_method_handler(
             servicer.ServerReflectionInfo,
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

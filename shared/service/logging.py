@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -21,7 +22,7 @@ _SHARED: tuple[Any, ...] = (
 def configure(process: str, *, form: str, level: str) -> None:
     """Send the standard library's log records to stderr, each with the process name."""
 
-    def named(logger: object, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def named(logger: object, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         return {"process": process, **event}
 
     renderer: Any = (

@@ -15,11 +15,12 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import grpc
 import orjson
@@ -269,8 +270,8 @@ def _http_credentials(config: Config) -> ssl.SSLContext | None:
     return context
 
 
-def _background(stack: AsyncExitStack, work: object) -> None:
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
 
     async def end() -> None:
         task.cancel()

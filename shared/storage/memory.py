@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
@@ -100,7 +100,7 @@ class MemoryStore(Store):
         wanted = set(names)
         return {v.record.name: v.record for v in self._visible(kind, at) if v.record.name in wanted}
 
-    async def scan(self, query: Query, *, at: int | None = None) -> AsyncIterator[Record]:
+    async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
         kind = validate_query(self.kinds, query)
         rest = query.limit
         while rest is None or rest > 0:

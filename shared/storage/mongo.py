@@ -9,7 +9,7 @@ stand-alone server, a replica set and mongomock behave alike. docs/storage.md ex
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from shared.storage.errors import FormatError, StoreFull, StoreUnavailable
@@ -129,7 +129,7 @@ class MongoStore(Store):
 
         return {d["name"]: _record(kind, d) for d in await session.view.read(at, run)}
 
-    async def scan(self, query: Query, *, at: int | None = None) -> AsyncIterator[Record]:
+    async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
         selection = of_query(validate_query(self.kinds, query), query)
         rest = query.limit
         while rest is None or rest > 0:

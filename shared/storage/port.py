@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -252,7 +252,7 @@ class Store(ABC):
     ) -> dict[str, Record]: ...
 
     @abstractmethod
-    def scan(self, query: Query, *, at: int | None = None) -> AsyncIterator[Record]:
+    def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
         """In order, read in short batches: nothing is held while the caller works. Without `at`
         each batch reads the state of its moment; with it all read one snapshot."""
 

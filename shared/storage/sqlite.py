@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -187,7 +187,7 @@ class SqliteStore(Store):
 
     # -- queries -------------------------------------------------------------------------------------
 
-    async def scan(self, query: Query, *, at: int | None = None) -> AsyncIterator[Record]:
+    async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
         kind = validate_query(self.kinds, query).name
         table = self._table(kind)
         walk, key = plan(table, query), position_key(table, query)

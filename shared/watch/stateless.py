@@ -6,7 +6,7 @@ slow reader makes the next difference longer, never a queue.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Watch:
     # quiet watch does not fall behind the log.
     bookmark_every: int = 1000
 
-    async def run(self, resume_token: str = "", *, from_now: bool = False) -> AsyncIterator[Chunk]:
+    async def run(self, resume_token: str = "", *, from_now: bool = False) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
         before, or with a token what changed since it (at least an empty set); `from_now` starts
         with an empty set instead. Raises InvalidArgument for a token that is wrong, StoreUnavailable
@@ -97,7 +97,7 @@ class Watch:
         token = ResumeToken(epoch, revision, self.fingerprint).encode()
         return Chunk(is_current=True, token=token, revision=revision)
 
-    async def _snapshot(self, at: int, epoch: str) -> AsyncIterator[Chunk]:
+    async def _snapshot(self, at: int, epoch: str) -> AsyncGenerator[Chunk, None]:
         held: list[Record] = []
         async with aclosing(self.store.scan(self.query, at=at)) as records:
             async for record in records:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 
 from shared.storage.errors import StoreUnavailable
@@ -64,7 +64,7 @@ class Tailer:
             await self._moved.wait()
         return self._head
 
-    async def follow(self, after: int) -> AsyncIterator[Commit]:
+    async def follow(self, after: int) -> AsyncGenerator[Commit, None]:
         """Every commit after revision `after`, for ever. Raises Compacted when some are gone."""
         while True:
             await self.wait(after)
