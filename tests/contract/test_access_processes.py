@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mongomock_motor import AsyncMongoMockClient
@@ -39,7 +40,7 @@ Opener = Callable[[], Store]
 async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if request.param == "sqlite":
         return lambda: SqliteStore(tmp_path / "access.db", KINDS)
-    client = AsyncMongoMockClient()
+    client: Any = AsyncMongoMockClient()
     return lambda: MongoStore(client, "roundhouse_access", KINDS)
 
 
