@@ -94,6 +94,7 @@ class Up:
         self.run_folder = self.data / "run"
         self.logs_folder = self.data / "logs"
         self.followers: dict[str, Follower] = {}
+        self.recovering: set[asyncio.Task[None]] = set()
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
 
@@ -183,9 +184,10 @@ class Up:
             return await self._stop(process, ended)
         finally:
             await self._end(process)
-            for task in (*tasks, asked):
+            left = [*tasks, asked, *self.recovering]
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*tasks, asked, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     def _install_signals(self) -> None:
         def asked() -> None:
@@ -211,6 +213,9 @@ class Up:
             self.followers[event.program].mark()
             if event.again:
                 say(f"{event.program} is started again (pid {event.pid})")
+                task = asyncio.create_task(self._recovered(event))
+                self.recovering.add(task)
+                task.add_done_callback(self.recovering.discard)
         elif isinstance(event, Said):
             say(f"supervisor: {event.text}")
 
@@ -241,6 +246,18 @@ class Up:
                 lines.append(f"  {program.name:<12} gRPC {suite.targets(config)[program.name]}, REST {url}")
         lines.append("Ctrl-C stops everything.")
         say("\n".join(lines))
+
+    async def _recovered(self, event: Spawned) -> None:
+        """Say when a process that was started again is ready, unless it died again meanwhile."""
+        from shared.cli.readiness import Prober
+
+        url = suite.base_url(self.yard.config, event.program)
+        async with Prober(tls_ca=self.yard.config.tls_ca) as prober:
+            while self.reader.pids.get(event.program) == event.pid:
+                if not await prober.problem(url):
+                    say(f"{event.program} is ready again")
+                    return
+                await asyncio.sleep(_POLL)
 
     async def _ready(self) -> None:
         from shared.cli.readiness import Prober
