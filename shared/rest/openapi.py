@@ -73,7 +73,8 @@ def path_of(template: Template) -> tuple[str, list[Schema]]:
         owner = next(
             (v for v in template.variables if v.start <= index and (v.end or index + 1) > index), None
         )
-        if owner is not None and owner.single:
+        whole = owner is not None and len(template.segments[owner.start : owner.end]) == 1
+        if owner is not None and whole:
             name = owner.field
         else:
             # Named after the collection, so that methods that share a path share its names.
@@ -81,7 +82,7 @@ def path_of(template: Template) -> tuple[str, list[Schema]]:
         name = _unique(name, {parameter["name"] for parameter in parameters})
         parts[index] = f"{{{name}}}"
         parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        if owner is not None and not owner.single:
+        if owner is not None and not whole:
             pattern = "/".join(template.segments[owner.start : owner.end])
             parameter["description"] = f"Part of `{owner.field}`: `{pattern}`."
         parameters.append(parameter)

@@ -50,7 +50,7 @@ def parse(query: str) -> tuple[list[tuple[str, str]], list[Violation]]:
         try:
             pairs.append((name, decode(value)))
         except ValueError as error:
-            errors.append(Violation(name, str(error)))
+            errors.append(Violation(scalars.quoted(name)[1:-1] or "query", str(error)))
     return pairs, errors
 
 
