@@ -1,0 +1,143 @@
+"""The services behind the console: where each one is, and calls to them as the person who asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from shared.pb.roundhouse.admin.v1.access_pb2_grpc import AccessServiceStub
+from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
+from shared.rpc.client import CallFailed, Failure, Metadata, bearer, call, failure_of, open_channel
+from shared.service.config import Config
+
+PIPELINES: Final = "pipelines"
+# The floors that the console has pages for. A service that is not here does not exist for it.
+FLOORS: Final[tuple[str, ...]] = (PIPELINES,)
+TITLES: Final[Mapping[str, str]] = {PIPELINES: "Pipelines"}
+# Seconds that a page waits for one answer: a page that says "too slow" beats one that hangs.
+DEADLINE: Final = 8.0
+REQUEST_ID: Final = "x-request-id"
+
+StubClass = Callable[[grpc.aio.Channel], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one service is. `rest` is its base URL, empty when it cannot be known."""
+
+    name: str
+    target: str
+    rest: str = ""
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.name, self.name.title())
+
+
+def endpoints(config: Config) -> tuple[Endpoint, ...]:
+    """The enabled services, on the counted ports or where the setting `services` says.
+
+    Raises ValueError when `services` is not a list of `name=host:port`.
+    """
+    given: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in config.services.split(","))):
+        name, separator, target = entry.partition("=")
+        if not separator or ":" not in target:
+            raise ValueError(f"services: {entry!r} is not name=host:port")
+        given[name.strip()] = target.strip()
+    scheme = "https" if config.tls_ca else "http"
+    found = []
+    for name in FLOORS:
+        if name in given:
+            found.append(Endpoint(name, given[name]))
+        elif config.enabled(name):
+            # `grpc_port` and `http_port` are the console's own here, not its peers'.
+            number, rest = config.replace(grpc_port="", http_port="").ports(name)
+            found.append(Endpoint(name, f"{config.host}:{number}", f"{scheme}://{config.host}:{rest}"))
+    return tuple(found)
+
+
+class Clients:
+    """One channel a service, shared by everyone; who calls is in each call's metadata."""
+
+    def __init__(self, endpoints: tuple[Endpoint, ...], *, tls_ca: str = "") -> None:
+        self.endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        self._channels = {
+            endpoint.name: open_channel(endpoint.target, tls_ca=tls_ca) for endpoint in endpoints
+        }
+
+    async def close(self) -> None:
+        for channel in self._channels.values():
+            await channel.close(grace=None)
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """Raises CallFailed (UNAVAILABLE) for a service that is not enabled."""
+        try:
+            return self._channels[service]
+        except KeyError:
+            raise CallFailed(
+                Failure(grpc.StatusCode.UNAVAILABLE, f"the service {service} is not enabled here")
+            ) from None
+
+    def caller(self, token: str, *, request_id: str = "") -> Caller:
+        return Caller(self, token, request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Calls services as whoever `token` stands for. Every method raises CallFailed."""
+
+    clients: Clients
+    token: str
+    request_id: str = ""
+
+    @property
+    def metadata(self) -> Metadata:
+        own = ((REQUEST_ID, self.request_id),) if self.request_id else ()
+        return (*bearer(self.token), *own)
+
+    async def call(
+        self,
+        service: str,
+        stub: StubClass,
+        method: str,
+        request: Message,
+        *,
+        timeout: float = DEADLINE,
+    ) -> Any:
+        """The answer of one unary method of `service`."""
+        return await call(
+            getattr(stub(self.clients.channel(service)), method), request, self.metadata, timeout
+        )
+
+    async def admin(self, service: str, method: str, request: Message) -> Any:
+        return await self.call(service, AdminServiceStub, method, request)
+
+    async def access(self, method: str, request: Message) -> Any:
+        """Of the access store, which every process opens: the first service that is up answers."""
+        down: CallFailed | None = None
+        for service in self.clients.endpoints:
+            try:
+                return await self.call(service, AccessServiceStub, method, request)
+            except CallFailed as error:
+                # A lost answer to a write must not be tried again elsewhere.
+                if error.failure.code is not grpc.StatusCode.UNAVAILABLE or error.failure.outcome_unknown:
+                    raise
+                down = error
+        raise down or CallFailed(Failure(grpc.StatusCode.UNAVAILABLE, "no service is enabled here"))
+
+    async def watch(self, service: str, request: Message) -> AsyncIterator[Any]:
+        """The answers of AdminService.Watch, until it ends."""
+        answers = AdminServiceStub(self.clients.channel(service)).Watch(request, metadata=self.metadata)
+        try:
+            async for answer in answers:
+                yield answer
+        except grpc.RpcError as error:
+            raise CallFailed(failure_of(error)) from error
+        finally:
+            answers.cancel()

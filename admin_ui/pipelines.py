@@ -1,0 +1,98 @@
+"""What the console asks of the Pipelines service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from admin_ui.clients import PIPELINES, Caller
+from admin_ui.list_state import ListState
+from admin_ui.operations import Item
+from admin_ui.presenters import experiments
+from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
+from shared.pb.backend.api.v2beta1 import experiment_pb2_grpc, healthz_pb2, healthz_pb2_grpc
+from shared.pb.roundhouse.admin.v1 import admin_pb2
+
+KIND: Final = "experiment"
+# Newest first: what people look for is what they made last. The API's own default is oldest first.
+DEFAULT_ORDER: Final = "created_at desc"
+LARGEST_PAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pipelines:
+    """Calls as `caller`. Every method raises CallFailed."""
+
+    caller: Caller
+
+    async def _call(self, method: str, request: Message) -> Any:
+        return await self.caller.call(
+            PIPELINES, experiment_pb2_grpc.ExperimentServiceStub, method, request
+        )
+
+    async def list(self, request: pb.ListExperimentsRequest) -> pb.ListExperimentsResponse:
+        return await self._call("ListExperiments", request)
+
+    async def get(self, id: str) -> pb.Experiment:
+        return await self._call("GetExperiment", pb.GetExperimentRequest(experiment_id=id))
+
+    async def create(self, experiment: pb.Experiment) -> pb.Experiment:
+        return await self._call("CreateExperiment", pb.CreateExperimentRequest(experiment=experiment))
+
+    async def archive(self, id: str) -> None:
+        await self._call("ArchiveExperiment", pb.ArchiveExperimentRequest(experiment_id=id))
+
+    async def unarchive(self, id: str) -> None:
+        await self._call("UnarchiveExperiment", pb.UnarchiveExperimentRequest(experiment_id=id))
+
+    async def delete(self, id: str) -> None:
+        await self._call("DeleteExperiment", pb.DeleteExperimentRequest(experiment_id=id))
+
+    async def facts(self) -> healthz_pb2.GetHealthzResponse:
+        return await self.caller.call(PIPELINES, healthz_pb2_grpc.HealthzServiceStub, "GetHealthz", Empty())
+
+    async def history(self, id: str) -> admin_pb2.HistoryResponse:
+        return await self.caller.admin(PIPELINES, "History", admin_pb2.HistoryRequest(kind=KIND, name=id))
+
+    async def audit(self, **fields: Any) -> admin_pb2.ListAuditResponse:
+        return await self.caller.admin(PIPELINES, "ListAudit", admin_pb2.ListAuditRequest(**fields))
+
+    async def count(self, state: ListState) -> int:
+        return (await self.list(list_request(state.replace(page_size=1)))).total_size
+
+    async def named(self, ids: list[str], namespace: str) -> AsyncIterator[Item]:
+        """The experiments with these ids, in their order; one that is gone bears its id as a name."""
+        names: dict[str, str] = {}
+        for start in range(0, len(ids), LARGEST_PAGE):
+            some = ids[start : start + LARGEST_PAGE]
+            request = pb.ListExperimentsRequest(
+                filter=experiments.ids_filter(some), namespace=namespace, page_size=LARGEST_PAGE
+            )
+            names |= {e.experiment_id: e.display_name for e in (await self.list(request)).experiments}
+        for id in ids:
+            yield Item(id, names.get(id, id))
+
+    async def matching(self, state: ListState) -> AsyncIterator[Item]:
+        """Every experiment that the list shows, on all its pages."""
+        request = list_request(state.replace(page_size=LARGEST_PAGE))
+        while True:
+            answer = await self.list(request)
+            for found in answer.experiments:
+                yield Item(found.experiment_id, found.display_name)
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
+
+def list_request(state: ListState) -> pb.ListExperimentsRequest:
+    return pb.ListExperimentsRequest(
+        page_token=state.page_token,
+        page_size=state.page_size,
+        sort_by=state.order_by or DEFAULT_ORDER,
+        filter=experiments.filter_json(state),
+        namespace=state.namespace,
+    )

@@ -1,0 +1,179 @@
+"""Versions and audit entries: who did what, when, and which fields it changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError, Message
+
+from admin_ui.presenters import moments
+from shared.pb.roundhouse.admin.v1 import admin_pb2
+
+# The sources of actions in words; an action is `source:subject:verb`.
+SOURCES: Final = {"grpc": "gRPC", "rest": "REST", "bootstrap": "start-up", "cli": "command line"}
+VERBS: Final = {
+    "create": ("Created", "plus", "ok"),
+    "update": ("Changed", "edit", "info"),
+    "delete": ("Deleted", "trash", "bad"),
+    "archive": ("Archived", "archive", "muted"),
+    "unarchive": ("Restored", "restore", "ok"),
+    "apply": ("Applied", "edit", "info"),
+    "put": ("Changed", "edit", "info"),
+    "revoke": ("Revoked", "trash", "bad"),
+    "redeem": ("Signed in", "user", "info"),
+    "sign_out": ("Signed out", "user", "muted"),
+    "compact": ("Compacted", "clock", "muted"),
+}
+_OPERATIONS: Final = {
+    admin_pb2.Difference.CREATE: "create",
+    admin_pb2.Difference.UPDATE: "update",
+    admin_pb2.Difference.DELETE: "delete",
+}
+# Longer values are cut: the raw view has them whole.
+MAX_VALUE: Final = 240
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """Empty `before` or `after`: the field had no value."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """An object that an entry wrote."""
+
+    kind: str
+    name: str
+    label: str
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One revision, for a timeline."""
+
+    revision: int
+    at: datetime | None
+    title: str
+    icon: str
+    tone: str
+    subject: str
+    source: str
+    request_id: str
+    changes: tuple[FieldChange, ...] = ()
+    objects: tuple[Touched, ...] = ()
+
+
+def of_version(version: admin_pb2.Version) -> Entry:
+    before, after = unpack(version.before), unpack(version.after)
+    operation = "create" if not version.before.type_url else "update"
+    if not version.after.type_url:
+        operation = "delete"
+    shown = version.paths if operation == "update" else ()
+    return _entry(version, operation, changes=field_changes(before, after, shown))
+
+
+def of_audit(entry: admin_pb2.AuditEntry) -> Entry:
+    objects = tuple(
+        Touched(change.kind, change.name, change.kind.replace("_", " "), _OPERATIONS.get(change.action, ""))
+        for change in entry.changes
+        # Claims keep names unique: a person did not write them.
+        if change.kind != "claim"
+    )
+    return _entry(entry, objects[0].operation if objects else "", objects=objects)
+
+
+def timeline(
+    versions: Iterable[admin_pb2.Version], audit: Iterable[admin_pb2.AuditEntry]
+) -> Sequence[Entry]:
+    """Newest first. The audit trail fills in what compaction took from the history."""
+    known = {version.revision: of_version(version) for version in versions}
+    for entry in audit:
+        known.setdefault(entry.revision, of_audit(entry))
+    return [known[revision] for revision in sorted(known, reverse=True)]
+
+
+def _entry(
+    source: admin_pb2.Version | admin_pb2.AuditEntry,
+    operation: str,
+    *,
+    changes: tuple[FieldChange, ...] = (),
+    objects: tuple[Touched, ...] = (),
+) -> Entry:
+    parts = source.author.action.split(":")
+    via = SOURCES.get(parts[0], parts[0]) if len(parts) > 1 else ""
+    verb = parts[-1] if parts[-1] in VERBS else operation
+    title, icon, tone = VERBS.get(verb, (parts[-1].replace("_", " ").capitalize() or "Wrote", "edit", "info"))
+    return Entry(
+        source.revision,
+        moments.from_timestamp(source.time),
+        title,
+        icon,
+        tone,
+        source.author.subject,
+        via,
+        source.author.request_id,
+        changes,
+        objects,
+    )
+
+
+def unpack(packed: AnyMessage) -> Message | None:
+    """The message inside; None for none, or one of a type that this console does not know."""
+    name = packed.type_url.rpartition("/")[2]
+    if not name:
+        return None
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(name)
+        return message_factory.GetMessageClass(descriptor).FromString(packed.value)
+    except (KeyError, DecodeError):
+        return None
+
+
+def field_changes(
+    before: Message | None, after: Message | None, paths: Iterable[str]
+) -> tuple[FieldChange, ...]:
+    return tuple(FieldChange(path, value_at(before, path), value_at(after, path)) for path in paths)
+
+
+def value_at(message: Message | None, path: str) -> str:
+    """The value of a field path, as text for people; empty when it has none."""
+    value: Any = message
+    field: FieldDescriptor | None = None
+    for name in path.split("."):
+        if not isinstance(value, Message):
+            return ""
+        field = value.DESCRIPTOR.fields_by_name.get(name)
+        if field is None:
+            return ""
+        if field.message_type is not None and not field.is_repeated and not value.HasField(name):
+            return ""
+        value = getattr(value, name)
+    text = _text(value, field)
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
+
+
+def _text(value: Any, field: FieldDescriptor | None) -> str:
+    if isinstance(value, Message):
+        if value.DESCRIPTOR.full_name == "google.protobuf.Timestamp":
+            at = moments.from_timestamp(value)  # type: ignore[arg-type]
+            return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
+        return json.dumps(MessageToDict(value, preserving_proto_field_name=True), ensure_ascii=False)
+    if field is not None and field.is_repeated:
+        return ", ".join(_text(each, None) for each in value)
+    if field is not None and field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known else str(value)
+    return str(value)

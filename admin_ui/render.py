@@ -1,0 +1,163 @@
+"""Pages from templates: what every template may use, and how a page becomes an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import jinja2
+from aiohttp import web
+
+from admin_ui import session
+from admin_ui.clients import Caller, Clients
+from admin_ui.health import Monitor
+from admin_ui.live import Hub
+from admin_ui.operations import Operations
+from admin_ui.preferences import THEMES, Preferences
+from admin_ui.presenters import failures, moments
+from admin_ui.session import People, Person
+from shared.service.config import Config
+
+STATIC: Final = Path(__file__).parent / "static"
+
+CONFIG: Final = web.AppKey("config", Config)
+CLIENTS: Final = web.AppKey("clients", Clients)
+PEOPLE: Final = web.AppKey("people", People)
+MONITOR: Final = web.AppKey("monitor", Monitor)
+HUB: Final = web.AppKey("hub", Hub)
+OPERATIONS: Final = web.AppKey("operations", Operations)
+TEMPLATES: Final = web.AppKey("templates", jinja2.Environment)
+# Route name -> path template.
+PATHS: Final = web.AppKey("paths", dict[str, str])
+
+# Set by the middleware on each request.
+REQUEST_ID: Final = "request_id"
+CALLER: Final = "caller"
+PERSON: Final = "person"
+ROUTE: Final = "route"
+
+# The text of a time grows old by itself: it is no difference between two renderings.
+_TIME_TEXT: Final = re.compile(r"(<time\b[^>]*>)[^<]*")
+_ROW: Final = re.compile(r'<tr data-key="([^"]*)".*?</tr>', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    name: str
+    label: str
+    icon: str
+    shortcut: str
+    # Who may open it, and the service that it shows.
+    permission: str = ""
+    service: str = ""
+
+
+NAVIGATION: Final = (
+    NavItem("home", "Home", "home", "h"),
+    NavItem("experiments.list", "Experiments", "flask", "x", "experiments.list", "pipelines"),
+    NavItem("activity", "Activity", "activity", "a", "audit.list"),
+    NavItem("access", "Access", "key", "u", "tokens.list"),
+)
+
+
+def caller(request: web.Request) -> Caller:
+    """Calls services as whoever sent this request."""
+    found: Caller = request[CALLER]
+    return found
+
+
+def person(request: web.Request) -> Person:
+    found: Person = request[PERSON]
+    return found
+
+
+def url(app: web.Application, name: str, **parts: str) -> str:
+    """The path of the route called `name`, its parts quoted."""
+    path = app[PATHS][name]
+    for part, value in parts.items():
+        path = path.replace(f"{{{part}}}", quote(value, safe=""))
+    return path
+
+
+def environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("admin_ui"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals.update(
+        asset=_assets(),
+        navigation=NAVIGATION,
+        themes=THEMES,
+        duration=moments.duration,
+        explain=failures.explain,
+    )
+    found.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
+    found.filters["plural"] = lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}".replace(
+        ",", "\u202f"
+    )
+    return found
+
+
+def _assets() -> Mapping[str, str]:
+    """File name -> URL with its digest, so that browsers may keep it for ever."""
+    return {
+        path.name: f"/static/{path.name}?v={hashlib.sha256(path.read_bytes()).hexdigest()[:10]}"
+        for path in STATIC.iterdir()
+    }
+
+
+def context(request: web.Request) -> dict[str, Any]:
+    """What every template may use besides its own values."""
+    preferences = Preferences.of(request)
+    who: Person | None = request.get(PERSON)
+    now = datetime.now(UTC)
+
+    return {
+        "url": lambda name, **parts: url(request.app, name, **parts),
+        "route": request.get(ROUTE, ""),
+        "path": request.path_qs if request.method == "GET" else "/",
+        "person": who,
+        "may": lambda permission: not permission or (who is not None and who.may(permission)),
+        "moment": lambda at: moments.moment(at, now=now, zone=preferences.zone),
+        "preferences": preferences,
+        "health": request.app[MONITOR].services,
+        "auth": request.app[CONFIG].auth,
+        "request_id": request.get(REQUEST_ID, ""),
+        "flashes": [],
+    }
+
+
+async def page(
+    request: web.Request, template: str, values: Mapping[str, Any] | None = None, *, status: int = 200
+) -> web.Response:
+    """A whole page. Flashes are shown and forgotten."""
+    known = context(request)
+    known["flashes"] = await session.take_flashes(request)
+    text = request.app[TEMPLATES].get_template(template).render({**known, **(values or {})})
+    response = web.Response(text=text, status=status, content_type="text/html")
+    response.enable_compression()
+    return response
+
+
+def part(request: web.Request, template: str, values: Mapping[str, Any]) -> str:
+    """A piece of a page, for a live stream."""
+    return request.app[TEMPLATES].get_template(template).render({**context(request), **values})
+
+
+def etag(html: str) -> str:
+    """Short text that differs when the rendering differs in more than the age of times."""
+    return hashlib.sha256(_TIME_TEXT.sub(r"\1", html).encode()).hexdigest()[:12]
+
+
+def rows(html: str) -> list[tuple[str, str]]:
+    """The keyed table rows of a rendering, in order: (key, html)."""
+    return [(match[1], match[0]) for match in _ROW.finditer(html)]

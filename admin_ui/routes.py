@@ -1,0 +1,126 @@
+"""Every address of the console in one table: its name, and what it asks of who opens it.
+
+Templates mirror the names: `experiments.detail` is templates/experiments/detail.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from admin_ui.middleware import OPEN, PUBLIC, SIGNED_IN
+from admin_ui.views import (
+    access,
+    activity,
+    experiment_bulk,
+    experiment_writes,
+    experiments,
+    home,
+    operations,
+    pages,
+    probes,
+    sign_in,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str
+    name: str
+    permission: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+ROUTES: Final[tuple[Route, ...]] = (
+    # Open to probes and collectors.
+    Route("GET", "/healthz", "probes.healthz", OPEN, probes.healthz),
+    Route("GET", "/readyz", "probes.readyz", OPEN, probes.readyz),
+    Route("GET", "/metrics", "probes.metrics", OPEN, probes.metrics),
+    Route("GET", "/static/{file}", "static", OPEN, probes.static),
+    Route("GET", "/favicon.ico", "favicon", OPEN, probes.favicon),
+    # Coming and going.
+    Route("GET", "/sign-in", "sign-in", PUBLIC, sign_in.form),
+    Route("POST", "/sign-in", "sign-in.submit", PUBLIC, sign_in.submit),
+    Route("POST", "/sign-out", "sign-out", PUBLIC, sign_in.sign_out),
+    Route("GET", "/preferences", "preferences", PUBLIC, pages.preferences),
+    Route("POST", "/preferences", "preferences.save", PUBLIC, pages.save_preferences),
+    Route("GET", "/help", "help", PUBLIC, pages.help),
+    Route("GET", "/-/patterns", "patterns", SIGNED_IN, pages.patterns),
+    # Home.
+    Route("GET", "/", "home", SIGNED_IN, home.home),
+    Route("GET", "/live", "home.live", SIGNED_IN, home.live),
+    # Experiments.
+    Route("GET", "/experiments", "experiments.list", "experiments.list", experiments.list_),
+    Route("GET", "/experiments/live", "experiments.list.live", "experiments.list", experiments.list_live),
+    Route("GET", "/experiments/new", "experiments.new", "experiments.create", experiment_writes.new),
+    Route("POST", "/experiments", "experiments.create", "experiments.create", experiment_writes.create),
+    Route(
+        "POST", "/experiments/bulk/archive", "experiments.bulk.archive", "experiments.archive",
+        experiment_bulk.archive,
+    ),
+    Route(
+        "POST", "/experiments/bulk/unarchive", "experiments.bulk.unarchive", "experiments.unarchive",
+        experiment_bulk.unarchive,
+    ),
+    Route(
+        "POST", "/experiments/bulk/delete", "experiments.bulk.delete", "experiments.delete",
+        experiment_bulk.delete,
+    ),
+    Route("GET", "/experiments/{id}", "experiments.detail", "experiments.get", experiments.detail),
+    Route("GET", "/experiments/{id}/live", "experiments.live", "experiments.get", experiments.detail_live),
+    Route("GET", "/experiments/{id}/raw", "experiments.raw", "experiments.get", experiments.raw),
+    Route("GET", "/experiments/{id}/commands", "experiments.commands", "experiments.get", experiments.commands),
+    Route(
+        "GET", "/experiments/{id}/download.{form}", "experiments.download", "experiments.get",
+        experiments.download,
+    ),
+    Route(
+        "POST", "/experiments/{id}/archive", "experiments.archive", "experiments.archive",
+        experiment_writes.archive,
+    ),
+    Route(
+        "POST", "/experiments/{id}/unarchive", "experiments.unarchive", "experiments.unarchive",
+        experiment_writes.unarchive,
+    ),
+    Route(
+        "GET", "/experiments/{id}/delete", "experiments.delete", "experiments.delete",
+        experiment_writes.confirm_delete,
+    ),
+    Route(
+        "POST", "/experiments/{id}/delete", "experiments.delete.submit", "experiments.delete",
+        experiment_writes.delete,
+    ),
+    # What was done to many at once.
+    Route("GET", "/operations/{id}", "operations.detail", SIGNED_IN, operations.detail),
+    Route("GET", "/operations/{id}/live", "operations.live", SIGNED_IN, operations.live),
+    # The audit trail.
+    Route("GET", "/activity", "activity", "audit.list", activity.list_),
+    Route("GET", "/activity/live", "activity.live", "audit.list", activity.live),
+    # Tokens and users.
+    Route("GET", "/access", "access", "tokens.list", access.tokens),
+    Route("GET", "/access/users", "access.users", "users.list", access.users),
+    Route("POST", "/access/tokens", "access.tokens.create", "tokens.create", access.create_token),
+    Route("POST", "/access/tokens/{id}/revoke", "access.tokens.revoke", "tokens.revoke", access.revoke_token),
+    Route("POST", "/access/users", "access.users.put", "users.put", access.put_user),
+    Route("POST", "/access/sign-in-links", "access.links.create", "signInCodes.create", access.create_link),
+)  # fmt: skip
+
+
+def add_routes(app: web.Application) -> None:
+    resources: dict[str, web.Resource] = {}
+    for route in ROUTES:
+        if route.path not in resources:
+            resources[route.path] = app.router.add_resource(route.path)
+        resource = resources[route.path]
+        resource.add_route(route.method, route.handler)
+        if route.method == "GET" and not route.path.endswith("/live"):
+            resource.add_route("HEAD", route.handler)
+
+
+def by_address() -> dict[tuple[str, str], Route]:
+    """(method, path template) -> route."""
+    return {(route.method, route.path): route for route in ROUTES}
