@@ -29,6 +29,8 @@ from shared.rpc.status import Status, StatusError
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+# Seconds after which a message on a stream waits for another look at the token.
+_RECHECK = 1.0
 _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+-]{1,128}")
 
 
@@ -86,7 +88,7 @@ class Pipeline:
                 raise ResourceExhausted(f"this process serves {self._max_streams} streams already")
             await self._admit(call)
             async with contextlib.aclosing(method.handler(read(), call)) as answers:
-                async for message in _until(answers, call.identity.expires_at):
+                async for message in self._while_admitted(call, answers):
                     sent.inc()
                     yield message
             code = StatusCode.OK
@@ -104,6 +106,25 @@ class Pipeline:
             return
         call.identity = await self._authenticator.authenticate(call.metadata)
         authorize(call.identity, call.method.permission)
+
+    async def _while_admitted(self, call: Call, answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """`answers`, cut off when the caller's token expires, and before the next message once it is
+        revoked or its role no longer allows the call."""
+        checked = time.monotonic()
+        while True:
+            expires_at = call.identity.expires_at
+            left = None if expires_at is None else expires_at - time.time()
+            try:
+                async with asyncio.timeout(left):
+                    message = await anext(answers)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Unauthenticated("the token expired while the stream was open; get a new one") from None
+            if time.monotonic() - checked > _RECHECK:
+                await self._admit(call)
+                checked = time.monotonic()
+            yield message
 
     def _failed(self, call: Call, error: Exception) -> Status:
         found = statuses.of(error)
@@ -136,17 +157,3 @@ class Pipeline:
             counter = self._metrics.calls.labels(method.service, method.name, transport, code.name)
             self._finish[key] = counter
         counter.inc()
-
-
-async def _until(answers: AsyncIterator[Any], expires_at: float | None) -> AsyncIterator[Any]:
-    """`answers`, cut off with Unauthenticated when the caller's token expires."""
-    while True:
-        left = None if expires_at is None else expires_at - time.time()
-        try:
-            async with asyncio.timeout(left):
-                message = await anext(answers)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Unauthenticated("the token expired while the stream was open; get a new one") from None
-        yield message

@@ -103,16 +103,8 @@ async def running(
         server, grpc_port = await _serve_grpc(stack, service, config, pipeline, apis)
         health = Health(service.name, {"store": opened.ping, "access store": access_opened.ping})
         http_port = await _serve_http(stack, service, environment, assembly, apis, pipeline, health)
-        _background(
-            stack,
-            retention.run(
-                opened,
-                clock,
-                age=config.retention_age,
-                keep=config.retention_changes,
-                audit_age=config.audit_age,
-            ),
-        )
+        for kept in (opened, access_opened):
+            _background(stack, _retain(kept, config, clock))
         await server.serving(True)
         health.serving = True
         try:
@@ -268,6 +260,16 @@ def _http_credentials(config: Config) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(config.tls_cert, config.tls_key)
     return context
+
+
+async def _retain(store: Store, config: Config, clock: Clock) -> None:
+    await retention.run(
+        store,
+        clock,
+        age=config.retention_age,
+        keep=config.retention_changes,
+        audit_age=config.audit_age,
+    )
 
 
 def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
