@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-# The permission of an RPC that needs no token; the same as shared.rpc.method.PUBLIC, which cannot
-# be imported from here (it imports this package).
+# The permission of an RPC that needs no token.
 PUBLIC: Final = ""
 
 VIEWER: Final = "viewer"

@@ -12,10 +12,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from shared.auth.identity import ANONYMOUS, Identity
+from shared.auth.permissions import PUBLIC as PUBLIC
 from shared.storage.port import Author
-
-# The permission of a method that needs no token.
-PUBLIC = ""
 
 
 @dataclass(frozen=True, slots=True)

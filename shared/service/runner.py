@@ -28,9 +28,10 @@ import uvloop
 from aiohttp import web
 
 from shared import errors
+from shared.admin import access_service
 from shared.admin.service import SERVICE as ADMIN
 from shared.admin.service import AdminService
-from shared.auth import access_service, access_store
+from shared.auth import access_store
 from shared.auth.access import Access
 from shared.auth.bootstrap import ensure_operator_token
 from shared.auth.keys import KeyFault, KeyRing

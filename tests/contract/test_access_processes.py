@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from mongomock_motor import AsyncMongoMockClient
 
+from shared.admin.access_service import methods
 from shared.auth.access import Access
-from shared.auth.access_service import methods
 from shared.auth.access_store import KINDS
 from shared.auth.bootstrap import ensure_operator_token
 from shared.auth.keys import KeyRing

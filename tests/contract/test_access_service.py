@@ -16,8 +16,8 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry
 
+from shared.admin.access_service import WRONG_CODES, methods
 from shared.auth.access import Access
-from shared.auth.access_service import WRONG_CODES, methods
 from shared.auth.access_store import KINDS, SIGN_IN_CODE, TOKEN
 from shared.auth.identity import Identity
 from shared.auth.keys import KeyRing

@@ -11,11 +11,11 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from shared.admin.rate_limit import Bucket
 from shared.auth.access import Access
 from shared.auth.access_store import After
 from shared.auth.permissions import PERMISSIONS, ROLE_NAMES, exceeds, lesser
 from shared.auth.policy import authorize_grant
-from shared.auth.rate_limit import Bucket
 from shared.auth.tokens import MAX_TTL, ttl_fault
 from shared.errors import (
     FailedPrecondition,
