@@ -176,7 +176,7 @@ class SqliteStore(Store):
         table = self._table(kind)
         if at is None:
             rows = await self._reading().short(lambda c: c.execute(table.get, (name,)).fetchall())
-            return Record(kind, *rows[0]) if rows else None
+            return Record(kind, *rows[0][:5]) if rows else None
         return (await self.get_many(kind, (name,), at=at)).get(name)
 
     async def get_many(self, kind: str, names: Sequence[str], *, at: int | None = None) -> dict[str, Record]:

@@ -10,6 +10,9 @@ from shared.storage.errors import FormatError, StoreError, StoreFull, StoreUnava
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _CACHE_KIB = 64 * 1024
+# Pages in the write-ahead log before it is merged into the file: 32 MB. The default of 1,000 would
+# merge, and sync, every few groups of commits.
+_CHECKPOINT_PAGES = 8192
 
 
 def connect(path: Path, *, busy_timeout: float, read_only: bool = False) -> sqlite3.Connection:
@@ -27,6 +30,7 @@ def connect(path: Path, *, busy_timeout: float, read_only: bool = False) -> sqli
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
     except sqlite3.Error:

@@ -29,9 +29,6 @@ class Sql:
     parameters: tuple[object, ...] = ()
 
 
-_CURRENT = Sql("until IS NULL")
-
-
 @dataclass(frozen=True, slots=True)
 class Term:
     """One column of a query's total order."""
@@ -71,38 +68,41 @@ class Plan:
 
     def page(self, after: Key | None, inclusive: bool, limit: int) -> Sql:
         """The current records behind a position."""
-        return self._page(self.path.name, (_CURRENT,), after, inclusive, limit)
+        return self._page(self.path.name, self._current(), after, inclusive, limit)
 
     def page_then(self, at: int, after: Key | None, inclusive: bool, limit: int) -> tuple[Sql, Sql]:
         """The records of revision `at` behind a position, in two parts that the caller merges: those
         that are still current, and those that were closed since."""
         past = Sql("revision <= ?", (at,))
         return (
-            self._page(self.path.name, (_CURRENT, past), after, inclusive, limit),
+            self._page(self.path.name, (*self._current(), past), after, inclusive, limit),
             self._page(self.table.by_closed, (Sql("until > ?", (at,)), past), after, inclusive, limit),
         )
 
     def count(self) -> Sql:
-        return self._count(self.path.name, (_CURRENT,))
+        return self._count(self.path.name, self._current())
 
     def count_then(self, at: int) -> tuple[Sql, Sql]:
         """Two parts of the count at revision `at`, to be added."""
         past = Sql("revision <= ?", (at,))
         return (
-            self._count(self.path.name, (_CURRENT, past)),
+            self._count(self.path.name, (*self._current(), past)),
             self._count(self.table.by_closed, (Sql("until > ?", (at,)), past)),
         )
 
     def count_at_most(self, limit: int) -> Sql:
-        return self._at_most(self.path.name, tuple(r.sql for r in self.where), limit)
+        return self._at_most(self.path, tuple(r.sql for r in self.where), limit)
 
     def probe(self, path: Path, condition: Sql, limit: int) -> Sql:
         """How many open versions a single condition leaves, counted up to `limit`."""
-        return self._at_most(path.name, (condition,), limit)
+        return self._at_most(path, (condition,), limit)
 
     def by(self, path: Path) -> Plan:
         """The same query through another index, sorting what it leaves."""
         return replace(self, path=path, ordered=False, bounded=False)
+
+    def _current(self) -> tuple[Sql, ...]:
+        return _current(self.path)
 
     def _page(
         self, index: str, versions: tuple[Sql, ...], after: Key | None, inclusive: bool, limit: int
@@ -145,10 +145,15 @@ class Plan:
         text = f"SELECT count(*) FROM {self.table.versions} INDEXED BY {index} WHERE {condition.text}"
         return Sql(text, condition.parameters)
 
-    def _at_most(self, index: str, where: tuple[Sql, ...], limit: int) -> Sql:
-        condition = _all((_CURRENT, *where))
-        inner = f"SELECT 1 FROM {self.table.versions} INDEXED BY {index} WHERE {condition.text} LIMIT ?"
+    def _at_most(self, path: Path, where: tuple[Sql, ...], limit: int) -> Sql:
+        condition = _all((*_current(path), *where))
+        inner = f"SELECT 1 FROM {self.table.versions} INDEXED BY {path.name} WHERE {condition.text} LIMIT ?"
         return Sql(f"SELECT count(*) FROM ({inner})", (*condition.parameters, limit))
+
+
+def _current(path: Path) -> tuple[Sql, ...]:
+    """What holds of everything that an index covers."""
+    return (Sql("until IS NULL"), Sql(path.also)) if path.also else (Sql("until IS NULL"),)
 
 
 def plan(table: Table, query: Query) -> Plan:
@@ -167,7 +172,7 @@ def plan(table: Table, query: Query) -> Plan:
         table=table,
         terms=terms,
         where=tuple(where),
-        probes=tuple((singles[r.column], r.sql) for r in where if r.operator in (*_RANGE, "in")),
+        probes=tuple((singles[r.column], r.sql) for r in where if _has_index(r)),
         constants=constants,
         path=path or _leading(table, free),
         ordered=ordered,
@@ -183,12 +188,19 @@ def plan_count(table: Table, query: Query) -> Plan:
     return counted
 
 
+def _has_index(restriction: Restriction) -> bool:
+    return restriction.operator in (*_RANGE, "in") and (restriction.column, restriction.value) != (
+        "parent",
+        "",
+    )
+
+
 def _serving(table: Table, constants: Mapping[str, Encoded], order: tuple[str, ...]) -> Path | None:
     """The index whose columns are pinned ones, as many as can be, and then the order's."""
     best: Path | None = None
     for path in table.paths:
         pinned = len(path.columns) - len(order)
-        if pinned < 0 or path.columns[pinned:] != order:
+        if pinned < 0 or path.columns[pinned:] != order or (path.also and not constants.get("parent")):
             continue
         if set(path.columns[:pinned]) <= constants.keys() and (
             best is None or len(path.columns) > len(best.columns)

@@ -8,7 +8,7 @@ from functools import cmp_to_key
 
 from shared.storage.port import Record
 from shared.storage.rules import verify_readable
-from shared.storage.sqlite_log import Row, read_state
+from shared.storage.sqlite_log import Row, read_state, version_at
 from shared.storage.sqlite_plan import Key, Plan, Sql, compare_keys
 from shared.storage.sqlite_reader import snapshot
 from shared.storage.sqlite_schema import Table
@@ -27,24 +27,10 @@ def get_records(
             head, floor = read_state(connection)
             verify_readable(at, floor, head)
         for name in names:
-            row = _version(connection, table, name, at)
+            row = version_at(connection, table, name, at)
             if row is not None:
-                found[name] = Record(table.kind.name, *row)
+                found[name] = Record(table.kind.name, *row[:5])
     return found
-
-
-def _version(connection: sqlite3.Connection, table: Table, name: str, at: int | None) -> Row | None:
-    if at is None:
-        rows = connection.execute(table.get, (name,)).fetchall()
-        return rows[0] if rows else None
-    rows = connection.execute(
-        f"SELECT name, parent, revision, previous, body, until FROM {table.versions}"
-        " WHERE name = ? AND revision <= ? ORDER BY revision DESC LIMIT 1",
-        (name, at),
-    ).fetchall()
-    if not rows or (rows[0][5] is not None and rows[0][5] <= at):
-        return None
-    return rows[0][:5]
 
 
 def choose(connection: sqlite3.Connection, walk: Plan) -> Plan:

@@ -1,8 +1,10 @@
 """The tables of a SQLite store: layout, creation, reindexing.
 
 One table of versions a kind, whose open version (`until` is NULL) is the current record; the log is
-`commits` and `changes`, which outlive compaction as the audit trail. Partial indexes over the open
-versions end with `until`, so that a count never leaves them.
+`commits`, whose `changes` are JSON [kind, name, parent, previous, deleted], and which outlives
+compaction as the audit trail; `changed` finds them by name. Indexes cover the open versions or the
+closed ones, so that a write pays for what it moves; those of the open ones end with `until`, so that a
+count never leaves them.
 """
 
 from __future__ import annotations
@@ -31,15 +33,12 @@ CREATE TABLE kinds (
 );
 CREATE TABLE commits (
     revision INTEGER PRIMARY KEY, at INTEGER NOT NULL,
-    subject TEXT NOT NULL, action TEXT NOT NULL, request_id TEXT NOT NULL
+    subject TEXT NOT NULL, action TEXT NOT NULL, request_id TEXT NOT NULL, changes TEXT NOT NULL
 );
-CREATE INDEX commits_subject ON commits (subject);
-CREATE TABLE changes (
-    revision INTEGER NOT NULL, ordinal INTEGER NOT NULL, kind INTEGER NOT NULL, name TEXT NOT NULL,
-    parent TEXT NOT NULL, previous INTEGER NOT NULL, deleted INTEGER NOT NULL,
-    PRIMARY KEY (revision, ordinal)
+CREATE INDEX commits_by_subject ON commits (subject);
+CREATE TABLE changed (
+    kind INTEGER NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, PRIMARY KEY (kind, name, revision)
 ) WITHOUT ROWID;
-CREATE INDEX changes_name ON changes (kind, name);
 INSERT INTO state (id, head, floor) VALUES (1, 0, 0);
 """
 
@@ -50,6 +49,8 @@ class Path:
 
     name: str
     columns: tuple[str, ...]
+    # What else holds of the records that it covers, as SQL.
+    also: str = ""
 
 
 class Table:
@@ -62,11 +63,19 @@ class Table:
         self.columns = {index.name: f"v{number}" for number, index in enumerate(kind.indexes)}
         orders = [(), ("parent",), *((column,) for column in self.columns.values())]
         orders += [tuple(self._column(part) for part in composite) for composite in kind.composites]
-        self.paths = tuple(Path(f"{versions}_by_{'_'.join(c) or 'name'}", c) for c in dict.fromkeys(orders))
-        stored = ["name", "parent", "revision", "previous", *self.columns.values(), "body"]
-        self.get = (
-            f"SELECT name, parent, revision, previous, body FROM {versions} WHERE name = ? AND until IS NULL"
+        self.paths = tuple(
+            # A record without a parent costs nothing in the index of parents.
+            Path(f"{versions}_by_{'_'.join(c) or 'name'}", c, "parent <> ''" if c == ("parent",) else "")
+            for c in dict.fromkeys(orders)
         )
+        stored = ["name", "parent", "revision", "previous", *self.columns.values(), "body"]
+        columns = "name, parent, revision, previous, body, until"
+        self.get = f"SELECT {columns} FROM {versions} WHERE name = ? AND until IS NULL"
+        # The closed version that was current at a revision, if the name had one then, or a later one.
+        self.get_closed = (
+            f"SELECT {columns} FROM {versions} WHERE name = ? AND until > ? ORDER BY until LIMIT 1"
+        )
+        self.get_ended = f"SELECT body FROM {versions} WHERE name = ? AND until = ?"
         self.current = f"SELECT id, revision, parent, body FROM {versions} WHERE name = ? AND until IS NULL"
         self.insert = f"INSERT INTO {versions} ({', '.join(stored)}) VALUES ({', '.join('?' * len(stored))})"
         self.end = f"UPDATE {versions} SET until = ? WHERE id = ?"
@@ -96,12 +105,13 @@ class Table:
 
     def create_indexes(self, connection: sqlite3.Connection) -> None:
         t = self.versions
-        connection.execute(f"CREATE UNIQUE INDEX {t}_by_revision ON {t} (name, revision)")
+        connection.execute(f"CREATE UNIQUE INDEX {t}_closed ON {t} (name, until) WHERE until IS NOT NULL")
         connection.execute(f"CREATE INDEX {self.by_closed} ON {t} (until) WHERE until IS NOT NULL")
         for path in self.paths:
             if path.columns:
                 listed = ", ".join((*path.columns, "name", "until"))
-                connection.execute(f"CREATE INDEX {path.name} ON {t} ({listed}) WHERE until IS NULL")
+                also = f" AND {path.also}" if path.also else ""
+                connection.execute(f"CREATE INDEX {path.name} ON {t} ({listed}) WHERE until IS NULL{also}")
             else:
                 connection.execute(f"CREATE UNIQUE INDEX {path.name} ON {t} (name) WHERE until IS NULL")
 

@@ -8,6 +8,7 @@ trace in it. Where a write itself fails, the transaction is rolled back and its 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import threading
 from collections import deque
@@ -70,7 +71,7 @@ class _Transaction:
     head: int
     kinds: dict[int, _Kind]
     commits: list[tuple[object, ...]] = field(default_factory=list)
-    changes: list[tuple[object, ...]] = field(default_factory=list)
+    changed: list[tuple[int, str, int]] = field(default_factory=list)
 
 
 class Writer:
@@ -240,8 +241,8 @@ class Writer:
         if not transaction.commits:
             connection.execute("ROLLBACK")
             return outcomes
-        connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", transaction.commits)
-        connection.executemany("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)", transaction.changes)
+        connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", transaction.commits)
+        connection.executemany("INSERT INTO changed VALUES (?, ?, ?)", transaction.changed)
         connection.execute("UPDATE state SET head = ?", (transaction.head,))
         touched = [(kind.changed, kind.live, id) for id, kind in transaction.kinds.items() if kind.touched]
         connection.executemany("UPDATE kinds SET changed = ?, live = ? WHERE id = ?", touched)
@@ -281,7 +282,8 @@ class Writer:
         revision = transaction.head + 1
         execute = transaction.connection.execute
         changes = []
-        for ordinal, d in enumerate(decided):
+        heads = []
+        for d in decided:
             table, put = d.table, d.change
             counters = transaction.kinds[table.id]
             counters.changed, counters.touched = revision, True
@@ -296,13 +298,11 @@ class Writer:
                 counters.live -= 1
                 change = Change(put.kind, put.name, d.parent, d.before, None, d.previous)
             changes.append(change)
-            deleted = change.after is None
-            transaction.changes.append(
-                (revision, ordinal, table.id, change.name, change.parent, d.previous, deleted)
-            )
+            heads.append((table.id, put.name, change.parent, d.previous, int(change.after is None)))
+            transaction.changed.append((table.id, put.name, revision))
         transaction.head = revision
         by = job.by
-        transaction.commits.append((revision, at, by.subject, by.action, by.request_id))
+        transaction.commits.append((revision, at, by.subject, by.action, by.request_id, json.dumps(heads)))
         return Commit(revision, at, by, tuple(changes))
 
 
