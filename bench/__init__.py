@@ -1,0 +1,1 @@
+"""`python -m bench`: what the services cost, as ratios of things measured in the same run."""

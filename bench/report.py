@@ -1,0 +1,73 @@
+"""What the runs found, as a table for people and JSON for files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from bench.rounds import Result
+
+TITLES: Final = {
+    "a": "(a) Reads, beside a handler that answers ready bytes (requests per second of server CPU)",
+    "b": "(b) Beside MLflow's tracking server on SQLite (requests per second, 8 connections)",
+    "c": "(c) Durable creates from 64 callers (per second, synchronous=FULL)",
+}
+_COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
+
+
+def table(results: Sequence[Result]) -> str:
+    """Aligned text, one block a section."""
+    lines: list[str] = []
+    for section in dict.fromkeys(found.section for found in results):
+        rows = [_COLUMNS, *(_row(found) for found in results if found.section == section)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+        lines += ["", TITLES[section]]
+        for row in rows:
+            cells = [
+                cell.ljust(width) if i < 2 or i == 8 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _row(found: Result) -> tuple[str, ...]:
+    ratio = found.ratio
+    target = f">= {found.least:g}" if found.least is not None else ""
+    if found.most is not None:
+        target = f"<= {found.most:g}"
+    return (
+        found.what,
+        found.against,
+        _number(found.ours),
+        _number(found.theirs),
+        _number(ratio.low),
+        _number(ratio.median),
+        _number(ratio.high),
+        target,
+        found.verdict,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def summary(results: Sequence[Result]) -> str:
+    """What falls short of its target, by name."""
+    judged = [found for found in results if found.verdict]
+    short = [found for found in judged if found.verdict == "SHORT"]
+    if not short:
+        return f"All {len(judged)} targets are met."
+    lines = [f"{len(short)} of {len(judged)} targets are missed:"]
+    for found in short:
+        target = f"{found.least:g} at least" if found.least is not None else f"{found.most:g} at most"
+        lines.append(f"  {found.what}: {_number(found.ratio.median)}, wanted {target}")
+    return "\n".join(lines)
+
+
+def document(results: Sequence[Result], facts: Mapping[str, str], taken: str) -> dict[str, Any]:
+    """For a file: everything that was measured and what it was measured on."""
+    rows = [{**asdict(found), "verdict": found.verdict} for found in results]
+    return {"taken": taken, "machine": dict(facts), "results": rows}
