@@ -27,7 +27,7 @@ def lists(text: str) -> dict[str, yaml.SequenceNode]:
     """The lists of a manifest by name; those of several documents are joined. Values stay as they
     are written: a date is no date before the service says so. Raises CommandError with the line."""
     try:
-        documents = [node for node in yaml.compose_all(text, Loader=_LOADER) if node is not None]
+        documents = [node for node in yaml.compose_all(text, Loader=_LOADER) if not _is_nothing(node)]
     except yaml.YAMLError as error:
         raise CommandError(f"the manifest is not YAML: {' '.join(str(error).split())}") from error
     found: dict[str, yaml.SequenceNode] = {}
@@ -40,7 +40,7 @@ def lists(text: str) -> dict[str, yaml.SequenceNode]:
             if name in seen:
                 raise CommandError(f"{_at(key)}: the list {name!r} stands twice")
             seen.add(name)
-            if isinstance(value, yaml.ScalarNode) and value.value in ("", "null", "~"):
+            if _is_nothing(value):
                 value = yaml.SequenceNode("tag:yaml.org,2002:seq", [])
             if not isinstance(value, yaml.SequenceNode):
                 raise CommandError(f"{_at(value)}: {name!r} must be a list")
@@ -49,6 +49,10 @@ def lists(text: str) -> dict[str, yaml.SequenceNode]:
             else:
                 found[name] = value
     return found
+
+
+def _is_nothing(node: yaml.Node | None) -> bool:
+    return node is None or node.tag == "tag:yaml.org,2002:null"
 
 
 def _at(node: yaml.Node) -> str:

@@ -58,6 +58,9 @@ def check(config: Config) -> None:
     for name in _SINGLE:
         if getattr(config, name):
             raise InvalidArgument.at(f"ROUNDHOUSE_{name.upper()}", "is for a single process; use --base-port")
+    if "%" in str(config.data.absolute()):
+        # The supervisor's configuration would take it for a variable.
+        raise InvalidArgument.at("--data", f"{config.data.absolute()} must not contain %")
     if config.tls_cert and not config.tls_ca:
         raise InvalidArgument.at(
             "ROUNDHOUSE_TLS_CA", "must name the authority of tls_cert, for the console and this command"

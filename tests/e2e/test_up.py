@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,8 +119,6 @@ def test_what_cannot_start_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
-    import socket
-
     base = free_base_port()
     with socket.create_server((HOST, base + 40)):
         result = roundhouse("up", "--data", str(tmp_path / "data"), "--base-port", str(base))
@@ -136,13 +135,15 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
         ([], {"ROUNDHOUSE_GRPC_PORT": "1"}, "ROUNDHOUSE_GRPC_PORT: is for a single process; use --base-port"),
         ([], {"ROUNDHOUSE_TYPO": "1"}, "ROUNDHOUSE_TYPO: no such setting"),
         ([], {"ROUNDHOUSE_STOP_GRACE": "soon"}, "ROUNDHOUSE_STOP_GRACE: 'soon' is not a duration"),
+        ([], {"ROUNDHOUSE_DATA": "/tmp/100%"}, "must not contain %"),
         ([], {"ROUNDHOUSE_TLS_CERT": "cert.pem"}, "ROUNDHOUSE_TLS_CA"),
     ],
 )
 def test_wrong_settings_are_usage_errors(
     tmp_path: Path, options: list[str], variables: dict[str, str], message: str
 ) -> None:
-    result = roundhouse("up", "--data", str(tmp_path / "data"), *options, **variables)
+    where = [] if "ROUNDHOUSE_DATA" in variables else ["--data", str(tmp_path / "data")]
+    result = roundhouse("up", *where, *options, **variables)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr

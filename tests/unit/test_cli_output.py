@@ -1,0 +1,159 @@
+"""Tables, objects and error lines; exit codes of wrong usage."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from google.protobuf import any_pb2, duration_pb2
+from grpc import StatusCode
+
+from shared.cli import failures, main, ports, render, suite
+from shared.errors import InvalidArgument, Violation
+from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
+from shared.pb.roundhouse.admin.v1 import admin_pb2
+from shared.rpc.client import Failure
+from shared.service.config import Config
+
+
+def experiment(name: str, **fields: object) -> admin_pb2.Object:
+    found = admin_pb2.Object(kind="experiment", name=name, revision=3)
+    found.body.Pack(Experiment(experiment_id=name, **fields))  # type: ignore[arg-type]
+    return found
+
+
+def test_a_table_shows_what_is_set_and_does_not_repeat_the_name() -> None:
+    rows = [experiment("a", display_name="one"), experiment("b", description="two\nlines", storage_state=2)]
+    names = render.columns(rows)
+    assert names == ["display_name", "description", "storage_state"]
+    lines = render.table(["name", *names], [[row.name, *render.cells(row, names)] for row in rows])
+    assert lines == [
+        "NAME  DISPLAY_NAME  DESCRIPTION  STORAGE_STATE",
+        "a     one",
+        "b                   two·lines    ARCHIVED",
+    ]
+
+
+def test_a_cell_is_cut_and_cannot_control_the_terminal() -> None:
+    assert render.cut("x" * 41) == "x" * 39 + "…"
+    assert render.cut("\x1b[31mred") == "·[31mred"
+
+
+def test_an_unknown_type_is_named_and_breaks_nothing() -> None:
+    unknown = admin_pb2.Object(name="x", body=any_pb2.Any(type_url="type.googleapis.com/no.Such", value=b"x"))
+    assert render.fields(unknown.body) == {"@type": "type.googleapis.com/no.Such"}
+    assert render.columns([unknown]) == []
+    assert render.cells(unknown, ["a"]) == ["?"]
+    broken = any_pb2.Any()
+    broken.Pack(duration_pb2.Duration())
+    broken.value = b"\xff"
+    assert render.unpack(broken) is None
+
+
+def test_an_object_in_yaml_and_json() -> None:
+    found = experiment("a", display_name="ä", storage_state=1)
+    assert render.to_yaml(render.fields(found.body)).splitlines() == [
+        "experiment_id: a",
+        "display_name: ä",
+        "storage_state: AVAILABLE",
+    ]
+    assert render.to_json(render.entry(found), indent=None) == (
+        '{"kind": "experiment", "name": "a", "revision": 3, "body": '
+        '{"experiment_id": "a", "display_name": "ä", "storage_state": "AVAILABLE"}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (Failure(StatusCode.NOT_FOUND, "no such\nthing"), "NOT_FOUND from x: no such thing"),
+        (
+            Failure(StatusCode.INVALID_ARGUMENT, "a: is wrong", (Violation("a", "is wrong"),)),
+            "INVALID_ARGUMENT from x: a: is wrong",
+        ),
+        (
+            Failure(
+                StatusCode.INVALID_ARGUMENT, "bad", violations=(Violation("a", "is"), Violation("b", "so"))
+            ),
+            "INVALID_ARGUMENT from x: bad [a: is; b: so]",
+        ),
+        (
+            Failure(StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: ..."),
+            "UNAVAILABLE from x: nothing answers at host:1 (is it running?",
+        ),
+        (
+            Failure(StatusCode.UNAVAILABLE, "the store is locked", reason="STORE_UNAVAILABLE"),
+            "UNAVAILABLE from x: the store is locked (is it running?",
+        ),
+        (
+            Failure(StatusCode.PERMISSION_DENIED, "no", permission="a.b"),
+            "PERMISSION_DENIED from x: no (needs permission a.b; ask an admin",
+        ),
+        (
+            Failure(StatusCode.UNAVAILABLE, "lost", reason="STORE_UNAVAILABLE", info={"outcome": "unknown"}),
+            "UNAVAILABLE from x: lost (the write may have happened: read before trying again)",
+        ),
+    ],
+)
+def test_a_failure_is_one_line(failure: Failure, expected: str) -> None:
+    line = failures.line(failure, service="x", target="host:1")
+    assert line.startswith(expected)
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["list"],
+        ["get", "experiment"],
+        ["apply"],
+        ["list", "experiments", "-o", "xml"],
+        ["list", "experiments", "--page-size", "0"],
+        ["audit", "--access", "--kind", "experiment"],
+        ["token", "create", "--subject", "x", "--role", "viewer", "--ttl", "soon"],
+        ["sign-in", "--ttl", "2h"],
+        ["import", "dragons", "x"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main.main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in main.COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            main.main([name, "--help"])
+        assert end.value.code == 0
+        assert f"Usage: roundhouse {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("error", "code"), [(InvalidArgument.at("a", "b"), 2), (ZeroDivisionError("x"), 1)])
+def test_no_error_is_a_traceback(error: Exception, code: int) -> None:
+    message, found = main.explain(error)
+    assert found == code
+    assert "\n" not in message
+
+
+def test_a_port_knows_its_holder() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert ports.is_taken("127.0.0.1", port)
+        assert ports.holder(port).pid == os.getpid()
+    assert not ports.is_taken("127.0.0.1", port)
+    assert str(ports.holder(port)) == "another program"
+
+
+def test_targets_follow_the_settings() -> None:
+    config = Config.load({}, base_port=9000)
+    assert suite.targets(config)["pipelines"] == "127.0.0.1:9040"
+    config = Config.load({}, host="0.0.0.0", services="pipelines=far:1, jobs=there:2")
+    assert suite.targets(config)["pipelines"] == "far:1"
+    assert suite.targets(config)["jobs"] == "there:2"
+    with pytest.raises(InvalidArgument, match="dragons=x:1"):
+        suite.targets(Config.load({}, services="dragons=x:1"))
+    assert suite.dial_host(Config.load({}, host="::")) == "[::1]"
