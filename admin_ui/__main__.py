@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -43,11 +44,17 @@ async def serve(config: Config) -> None:
         await site.start()
         port = runner.addresses[0][1]
         if config.ports_file:
-            Path(config.ports_file).write_bytes(orjson.dumps({"http": port}))
+            _write_ports(Path(config.ports_file), port)
         scheme = "https" if config.tls_cert else "http"
         log.info("ready", extra={"url": config.public_url or f"{scheme}://{config.host}:{port}/"})
         await stop.wait()
         log.info("stopping")
+
+
+def _write_ports(path: Path, port: int) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_bytes(orjson.dumps({"http": port}))
+    temporary.replace(path)
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

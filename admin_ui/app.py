@@ -14,7 +14,6 @@ from admin_ui.health import Monitor
 from admin_ui.live import Hub
 from admin_ui.operations import Operations
 from admin_ui.session import People
-from admin_ui.views import probes
 from shared.service.config import Config
 
 # The largest form: a description of 65,535 characters, in UTF-8 and percent-encoded.
@@ -50,7 +49,7 @@ def build_app(config: Config, *, key: bytes | None = None, clients: Clients | No
     app[render.OPERATIONS] = Operations()
     app[render.TEMPLATES] = render.environment()
     app[render.PATHS] = {route.name: route.path for route in routes.ROUTES}
-    app[probes.METRICS] = metrics
+    app[middleware.METRICS] = metrics
     routes.add_routes(app)
     app.on_response_prepare.append(security.add_headers)
     app.cleanup_ctx.append(_life)

@@ -77,7 +77,9 @@ class Monitor(Signal):
             if (state, message) != (health.state, health.message):
                 if state != health.state:
                     health.since = datetime.now(UTC)
-                    log.info("a service changed its state", extra={"peer": health.endpoint.name, "state": state})
+                    log.info(
+                        "a service changed its state", extra={"peer": health.endpoint.name, "state": state}
+                    )
                 health.state, health.message = state, message
                 self.bump()
             await asyncio.sleep(INTERVAL)

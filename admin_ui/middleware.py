@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import grpc
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from admin_ui import render, session
@@ -19,9 +20,6 @@ from admin_ui.presenters import failures
 from admin_ui.security import SAFE_METHODS, CrossSite, safe_next
 from admin_ui.session import Person
 from shared.rpc.client import CallFailed, Failure
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 # Permissions of routes that ask for none of the services' own.
 OPEN: Final = "open"  # no session is looked at: probes, metrics, files
@@ -63,6 +61,9 @@ class Metrics:
             "roundhouse_console_seconds", "How long pages took.", ["route"], registry=self.registry
         )
         self.streams = Gauge("roundhouse_console_streams", "Live pages.", registry=self.registry)
+
+
+METRICS: Final = web.AppKey("metrics", Metrics)
 
 
 def observe(metrics: Metrics, routes: Mapping[tuple[str, str], Gated]) -> Middleware:
@@ -164,12 +165,14 @@ async def _to_sign_in(request: web.Request, *, ended: bool) -> web.StreamRespons
     """To the sign-in page and then back to where this person was."""
     await session.sign_out(request)
     if "text/event-stream" in request.headers.get("Accept", ""):
-        return web.Response(text='event: end\ndata: {"reason":"signed-out"}\n\n', content_type="text/event-stream")
+        return web.Response(
+            text='event: end\ndata: {"reason":"signed-out"}\n\n', content_type="text/event-stream"
+        )
     target = request.path_qs if request.method in SAFE_METHODS else own_referer(request)
     query = {"next": target} if target != "/" else {}
     if ended:
         query["ended"] = "1"
-    return web.HTTPSeeOther(f"/sign-in?{urlencode(query)}" if query else "/sign-in")
+    return render.redirect(f"/sign-in?{urlencode(query)}" if query else "/sign-in")
 
 
 def gate(routes: Mapping[tuple[str, str], Gated]) -> Middleware:
@@ -238,5 +241,3 @@ async def require(request: web.Request, permission: str) -> None:
     if not who.may(permission):
         message = f"your role {who.role} does not have the permission {permission}"
         raise CallFailed(Failure(grpc.StatusCode.PERMISSION_DENIED, message, permission=permission))
-
-

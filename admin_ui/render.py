@@ -148,6 +148,11 @@ async def page(
     return response
 
 
+def redirect(location: str) -> web.Response:
+    """After a write, and to where a page is now: the browser asks for it with GET."""
+    return web.Response(status=303, headers={"Location": location})
+
+
 def part(request: web.Request, template: str, values: Mapping[str, Any]) -> str:
     """A piece of a page, for a live stream."""
     return request.app[TEMPLATES].get_template(template).render({**context(request), **values})

@@ -73,7 +73,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/experiments/{id}", "experiments.detail", "experiments.get", experiments.detail),
     Route("GET", "/experiments/{id}/live", "experiments.live", "experiments.get", experiments.detail_live),
     Route("GET", "/experiments/{id}/raw", "experiments.raw", "experiments.get", experiments.raw),
-    Route("GET", "/experiments/{id}/commands", "experiments.commands", "experiments.get", experiments.commands),
+    Route(
+        "GET", "/experiments/{id}/commands", "experiments.commands", "experiments.get",
+        experiments.commands,
+    ),
     Route(
         "GET", "/experiments/{id}/download.{form}", "experiments.download", "experiments.get",
         experiments.download,
@@ -97,6 +100,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     # What was done to many at once.
     Route("GET", "/operations/{id}", "operations.detail", SIGNED_IN, operations.detail),
     Route("GET", "/operations/{id}/live", "operations.live", SIGNED_IN, operations.live),
+    Route("POST", "/operations/{id}/undo", "operations.undo", SIGNED_IN, operations.undo),
     # The audit trail.
     Route("GET", "/activity", "activity", "audit.list", activity.list_),
     Route("GET", "/activity/live", "activity.live", "audit.list", activity.live),

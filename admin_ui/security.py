@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Everything comes from the console itself; nothing inline runs; nobody frames it.
@@ -34,8 +34,6 @@ HEADERS: Final = {
 }
 _LOOPS: Final = ("/sign-in", "/sign-out")
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class CrossSite(web.HTTPForbidden):
     """A write that did not come from one of the console's own pages."""
@@ -48,7 +46,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.setdefault("Cache-Control", "no-store")
 
 
-def same_origin(public_url: str = "") -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def same_origin(public_url: str = "") -> Middleware:
     """Middleware that raises CrossSite for an unsafe method unless the browser says that one of our
     own pages sent it: by Sec-Fetch-Site, which pages cannot forge, else by Origin."""
     public = urlsplit(public_url).netloc.lower()

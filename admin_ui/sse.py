@@ -20,6 +20,7 @@ from aiohttp import web
 
 from admin_ui import render
 from admin_ui.live import Feed, Reader, Signal
+from admin_ui.middleware import METRICS
 from shared.rpc.client import CallFailed
 
 # Seconds between two renderings of one stream: a burst of changes costs each reader a few.
@@ -96,6 +97,7 @@ async def stream(
     await response.prepare(request)
     await response.write(f"retry: {RETRY_MS}\n\n".encode())
     with contextlib.ExitStack() as stack:
+        stack.enter_context(request.app[METRICS].streams.track_inprogress())
         token = render.caller(request).token
         readers = [stack.enter_context(feed.read(token)) for feed in feeds]
         session = _Session(request, response, look, [*signals, *feeds], feeds, readers)

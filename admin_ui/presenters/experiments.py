@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -89,9 +90,12 @@ def filter_json(state: ListState) -> str:
         typed = json.loads(state.filter)
     except ValueError:
         return state.filter
-    if not isinstance(typed, dict) or not isinstance(typed.get("predicates", []), list):
+    if not isinstance(typed, dict) or typed.keys() - {"predicates"}:
         return state.filter
-    return json.dumps({**typed, "predicates": [*predicates, *typed.get("predicates", [])]})
+    given = typed.get("predicates", [])
+    if not isinstance(given, list):
+        return state.filter
+    return json.dumps({"predicates": [*predicates, *given]})
 
 
 def sentence(state: ListState) -> str:
@@ -107,10 +111,10 @@ def sentence(state: ListState) -> str:
     return " ".join(parts)
 
 
-def ids_filter(ids: list[str]) -> str:
+def ids_filter(ids: Sequence[str]) -> str:
     """A filter for the experiments with these ids."""
     return json.dumps(
-        {"predicates": [{"operation": "IN", "key": "experiment_id", "string_values": {"values": ids}}]}
+        {"predicates": [{"operation": "IN", "key": "experiment_id", "string_values": {"values": list(ids)}}]}
     )
 
 
@@ -175,8 +179,4 @@ def _grpcurl(endpoint: Endpoint, method: str, request: str) -> str:
 
 def _kfp(rest: str, line: str) -> str:
     host = "os.environ['PIPELINES_URL']" if rest.startswith("$") else json.dumps(rest)
-    return (
-        "import os, kfp\n"
-        f"client = kfp.Client(host={host}, existing_token=os.environ['TOKEN'])\n"
-        f"{line}"
-    )
+    return f"import os, kfp\nclient = kfp.Client(host={host}, existing_token=os.environ['TOKEN'])\n{line}"

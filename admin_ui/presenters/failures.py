@@ -68,7 +68,10 @@ EXPLANATIONS: Final[dict[StatusCode, Explanation]] = {
     StatusCode.CANCELLED: Explanation(503, "The call was cut off", "Try again.", True),
 }
 UNEXPECTED: Final = Explanation(
-    500, "Something went wrong", "That is a fault of ours. The log has the details under the request id.", True
+    500,
+    "Something went wrong",
+    "That is a fault of ours. The log has the details under the request id.",
+    True,
 )
 # Pages that no service was asked for.
 PLAIN: Final[dict[int, Explanation]] = {

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError, Message
 
@@ -95,9 +94,7 @@ def of_audit(entry: admin_pb2.AuditEntry) -> Entry:
     return _entry(entry, objects[0].operation if objects else "", objects=objects)
 
 
-def timeline(
-    versions: Iterable[admin_pb2.Version], audit: Iterable[admin_pb2.AuditEntry]
-) -> Sequence[Entry]:
+def timeline(versions: Iterable[admin_pb2.Version], audit: Iterable[admin_pb2.AuditEntry]) -> Sequence[Entry]:
     """Newest first. The audit trail fills in what compaction took from the history."""
     known = {version.revision: of_version(version) for version in versions}
     for entry in audit:
@@ -151,7 +148,7 @@ def field_changes(
 def value_at(message: Message | None, path: str) -> str:
     """The value of a field path, as text for people; empty when it has none."""
     value: Any = message
-    field: FieldDescriptor | None = None
+    field: Any = None
     for name in path.split("."):
         if not isinstance(value, Message):
             return ""
@@ -165,7 +162,7 @@ def value_at(message: Message | None, path: str) -> str:
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def _text(value: Any, field: FieldDescriptor | None) -> str:
+def _text(value: Any, field: Any) -> str:
     if isinstance(value, Message):
         if value.DESCRIPTOR.full_name == "google.protobuf.Timestamp":
             at = moments.from_timestamp(value)  # type: ignore[arg-type]

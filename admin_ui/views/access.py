@@ -79,7 +79,9 @@ async def create_token(request: web.Request) -> web.StreamResponse:
     data = await request.post()
     typed = {name: str(data.get(name, "")).strip() for name in ("subject", "role", "days")}
     days = int(typed["days"]) if typed["days"] in LIFETIMES else 30
-    asked = pb.CreateTokenRequest(subject=typed["subject"], role=typed["role"], ttl=Duration(seconds=days * DAY))
+    asked = pb.CreateTokenRequest(
+        subject=typed["subject"], role=typed["role"], ttl=Duration(seconds=days * DAY)
+    )
     try:
         created = await render.caller(request).access("CreateToken", asked)
     except CallFailed as error:
@@ -123,7 +125,7 @@ async def revoke_token(request: web.Request) -> web.StreamResponse:
         "RevokeToken", pb.RevokeTokenRequest(id=request.match_info["id"])
     )
     await session.flash(request, f"Revoked the token of {token.subject}.")
-    return web.HTTPSeeOther("/access")
+    return render.redirect("/access")
 
 
 async def users(request: web.Request) -> web.StreamResponse:
@@ -182,4 +184,4 @@ async def put_user(request: web.Request) -> web.StreamResponse:
         )
     change = "disabled" if user.disabled else f"now has the role {user.role}"
     await session.flash(request, f"{user.subject} {change}.")
-    return web.HTTPSeeOther("/access/users")
+    return render.redirect("/access/users")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -14,7 +14,9 @@ from admin_ui.presenters import failures, history
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.rpc.client import CallFailed
 
-FILTERS = ("subject", "kind", "name")
+FILTERS: Final = ("subject", "kind", "name")
+# The stores that leave a trail: the API's word -> ours.
+STORES: Final = {"": "Pipelines", "access": "Access"}
 
 
 async def list_(request: web.Request) -> web.StreamResponse:
@@ -25,7 +27,7 @@ async def list_(request: web.Request) -> web.StreamResponse:
         wrong = failures.by_field(error.failure)
         if state.page_token and ("page_token" in wrong or error.failure.code.name == "OUT_OF_RANGE"):
             await session.flash(request, "That page is no longer there. This is the first page.", tone="info")
-            return web.HTTPSeeOther("/activity")
+            return render.redirect("/activity")
         raise
     values["kinds"] = await _kinds(request)
     return await render.page(request, "activity/list.html", values)
@@ -46,14 +48,21 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
     given = {name: request.query.get(name, "").strip() for name in FILTERS}
-    answer = await Pipelines(render.caller(request)).audit(
-        page_size=state.page_size, page_token=state.page_token, **given
+    store = request.query.get("store", "")
+    store = store if store in STORES else ""
+    pipelines = Pipelines(render.caller(request))
+    answer = await pipelines.audit(
+        page_size=state.page_size, page_token=state.page_token, store=store, **given
     )
+    entries = [history.of_audit(entry) for entry in answer.entries]
     return {
         "list": state,
         "given": given,
-        "extra": {name: value for name, value in given.items() if value},
-        "entries": [history.of_audit(entry) for entry in answer.entries],
+        "store": store,
+        "stores": STORES,
+        "extra": {name: value for name, value in {**given, "store": store}.items() if value},
+        "entries": entries,
+        "names": await pipelines.names_in(entries),
         "next_token": answer.next_page_token,
         "page_sizes": PAGE_SIZES,
     }

@@ -28,13 +28,19 @@ async def create(request: web.Request) -> web.StreamResponse:
     # Browsers send line ends as CRLF; the API keeps text as it is given.
     typed = {field: str(data.get(field, "")).replace("\r\n", "\n") for field in FIELDS}
     try:
-        made = await Pipelines(render.caller(request)).create(pb.Experiment(**typed))
+        made = await Pipelines(render.caller(request)).create(
+            pb.Experiment(
+                display_name=typed["display_name"],
+                description=typed["description"],
+                namespace=typed["namespace"],
+            )
+        )
     except CallFailed as error:
         if error.failure.code is grpc.StatusCode.UNAUTHENTICATED:
             raise
         return await _refused(request, typed, error)
     await session.flash(request, f"Created “{made.display_name}”.")
-    return web.HTTPSeeOther(render.url(request.app, "experiments.detail", id=made.experiment_id))
+    return render.redirect(render.url(request.app, "experiments.detail", id=made.experiment_id))
 
 
 async def _refused(request: web.Request, typed: Mapping[str, str], error: CallFailed) -> web.Response:
@@ -105,7 +111,7 @@ async def _switch(request: web.Request, *, archived: bool) -> web.StreamResponse
     )
     data = await request.post()
     here = render.url(request.app, "experiments.detail", id=id)
-    return web.HTTPSeeOther(safe_next(str(data.get("return_to", "")), here))
+    return render.redirect(safe_next(str(data.get("return_to", "")), here))
 
 
 async def _name(pipelines: Pipelines, id: str) -> str:
@@ -137,4 +143,4 @@ async def delete(request: web.Request) -> web.StreamResponse:
         if error.failure.code is not grpc.StatusCode.NOT_FOUND:
             raise
         await session.flash(request, f"“{name}” was already gone.", tone="info")
-    return web.HTTPSeeOther(safe_next(str(data.get("return_to", "")), "/experiments"))
+    return render.redirect(safe_next(str(data.get("return_to", "")), "/experiments"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 
 import grpc
@@ -23,7 +24,14 @@ COLUMNS: Final = (
     ("created_at", "Created", "desc"),
     ("description", "Description", "asc"),
 )
-FILTER_KEYS: Final = ("display_name", "description", "created_at", "storage_state", "experiment_id", "namespace")
+FILTER_KEYS: Final = (
+    "display_name",
+    "description",
+    "created_at",
+    "storage_state",
+    "experiment_id",
+    "namespace",
+)
 NAMESPACE_COOKIE: Final = "namespace"
 
 
@@ -129,18 +137,28 @@ async def _list_failed(request: web.Request, state: ListState, error: CallFailed
         await session.flash(
             request, "That page of the list is no longer there. This is the first page.", tone="info"
         )
-        return web.HTTPSeeOther(f"/experiments{state.first()}")
+        return render.redirect(f"/experiments{state.first()}")
     if invalid and state.order_by and "sort_by" in wrong:
         await session.flash(request, f"The list cannot be sorted by “{state.order_by}”.", tone="warn")
-        return web.HTTPSeeOther(f"/experiments{state.query(order_by='')}")
+        return render.redirect(f"/experiments{state.query(order_by='')}")
     values = _frame(request, state)
     if invalid and state.filter:
-        values["errors"] = {"filter": wrong.get("filter") or failure.message}
+        values["errors"] = {"filter": await _about_filter(request, state) or failure.message}
     else:
         values["problem"] = failure
     return await render.page(
         request, "experiments/list.html", values, status=failures.explain(failure).status
     )
+
+
+async def _about_filter(request: web.Request, state: ListState) -> str:
+    """What the service says of the typed predicates alone, without what the page added to them."""
+    alone = pb.ListExperimentsRequest(filter=state.filter, page_size=1, namespace=state.namespace)
+    try:
+        await _pipelines(request).list(alone)
+    except CallFailed as error:
+        return failures.by_field(error.failure).get("filter", error.failure.message)
+    return ""
 
 
 async def _choose_namespace(request: web.Request, state: ListState) -> web.Response:
@@ -156,8 +174,23 @@ def _endpoint(request: web.Request) -> Any:
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    values = await _load_detail(request)
+    try:
+        values = await _load_detail(request)
+    except CallFailed as error:
+        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return await _gone(request, error)
     return await render.page(request, "experiments/detail.html", {**values, "tab": "overview"})
+
+
+async def _gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
+    """What is left of a deleted experiment is its history, which says who deleted it and when."""
+    id = request.match_info["id"]
+    entries, _ = await _timeline(request, id)
+    if not entries:
+        raise error
+    values = {"id": id, "entries": entries, "problem": None}
+    return await render.page(request, "experiments/gone.html", values, status=404)
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
@@ -191,8 +224,8 @@ async def download(request: web.Request) -> web.StreamResponse:
     if form not in ("yaml", "json"):
         raise web.HTTPNotFound
     message = await _pipelines(request).get(request.match_info["id"])
-    # The id is quoted by its shape only when it is one of ours; others get a plain name.
-    safe = "".join(c for c in message.experiment_id if c.isascii() and (c.isalnum() or c in "-_")) or "experiment"
+    # A file name in a header: nothing that would need quoting.
+    safe = re.sub(r"[^A-Za-z0-9_-]", "", message.experiment_id) or "experiment"
     return web.Response(
         text=experiments.raw(message, form),
         content_type="application/json" if form == "json" else "application/yaml",
@@ -218,9 +251,7 @@ async def _timeline(request: web.Request, id: str) -> tuple[Any, Failure | None]
     try:
         versions = (await pipelines.history(id)).versions if who.may("admin.read") else ()
         entries = (
-            (await pipelines.audit(kind=KIND, name=id, page_size=50)).entries
-            if who.may("audit.list")
-            else ()
+            (await pipelines.audit(kind=KIND, name=id, page_size=50)).entries if who.may("audit.list") else ()
         )
     except CallFailed as error:
         return (), error.failure

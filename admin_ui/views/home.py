@@ -15,6 +15,7 @@ from admin_ui.clients import PIPELINES
 from admin_ui.list_state import ListState
 from admin_ui.pipelines import KIND, Pipelines
 from admin_ui.presenters import history
+from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.rpc.client import CallFailed, Failure
 
 # Tokens that end within this time are worth a word.
@@ -67,22 +68,31 @@ async def _load(request: web.Request) -> dict[str, Any]:
     """Never raises CallFailed: what cannot be known is a failure beside what can."""
     who = render.person(request)
     pipelines = Pipelines(render.caller(request))
-    facts, active, archived, recent = await asyncio.gather(
+    facts, recent = await asyncio.gather(
         _try(pipelines.facts()),
-        _try(pipelines.count(ListState())),
-        _try(pipelines.count(ListState(state="archived"))),
         _try(pipelines.audit(page_size=RECENT)) if who.may("audit.list") else _nothing(),
+    )
+    multi_user = not isinstance(facts, Failure) and facts.multi_user
+    active, archived = await asyncio.gather(
+        # Of all namespaces together there is no list.
+        _nothing() if multi_user else _try(pipelines.count(ListState())),
+        _nothing() if multi_user else _try(pipelines.count(ListState(state="archived"))),
+    )
+    entries = (
+        [history.of_audit(entry) for entry in recent.entries]
+        if isinstance(recent, admin_pb2.ListAuditResponse)
+        else []
     )
     return {
         "services": list(request.app[render.MONITOR].services.values()),
         "facts": facts,
         "active": active,
         "archived": archived,
-        "recent": recent if recent is None or isinstance(recent, Failure) else
-        [history.of_audit(entry) for entry in recent.entries],
+        "recent": recent if recent is None or isinstance(recent, Failure) else entries,
+        "names": await pipelines.names_in(entries),
         "notices": _notices(request),
         "failed": lambda value: isinstance(value, Failure),
-    }  # fmt: skip
+    }
 
 
 async def _try(call: Awaitable[T]) -> T | Failure:
@@ -106,7 +116,7 @@ def _notices(request: web.Request) -> list[Notice]:
             found.append(Notice("bad", "alert", f"{title} does not serve: {health.message}"))
     if not request.app[render.CONFIG].auth:
         found.append(
-            Notice("warn", "alert", "Authentication is switched off: everyone who reaches this may do everything.")
+            Notice("warn", "alert", "Authentication is switched off: all who reach this may do everything.")
         )
     if who.expires_at is not None:
         left = datetime.fromtimestamp(who.expires_at, UTC) - datetime.now(UTC)

@@ -29,7 +29,7 @@ async def save_preferences(request: web.Request) -> web.StreamResponse:
         "zone": str(data.get("zone", now.zone)),
         "shortcuts": str(data.get("shortcuts", "on" if now.shortcuts else "off")),
     }
-    response = web.HTTPSeeOther(safe_next(str(data.get("next", "")), "/preferences"))
+    response = render.redirect(safe_next(str(data.get("next", "")), "/preferences"))
     prefs.Preferences.parse(given).store(response, secure=is_secure(request.app[render.CONFIG]))
     return response
 

@@ -8,9 +8,8 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from admin_ui import render
-from admin_ui.middleware import Metrics
+from admin_ui.middleware import METRICS
 
-METRICS: Final = web.AppKey("metrics", Metrics)
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 

@@ -21,7 +21,7 @@ async def form(request: web.Request) -> web.StreamResponse:
     target = safe_next(request.query.get("next"))
     code = request.query.get("code", "")
     if request[render.PERSON] is not None and not code and request[render.PERSON].verified:
-        return web.HTTPSeeOther(target)
+        return render.redirect(target)
     return await _page(request, target=target, code=code, ended="ended" in request.query)
 
 
@@ -35,7 +35,8 @@ async def submit(request: web.Request) -> web.StreamResponse:
     try:
         if code:
             anyone = clients.caller("", request_id=request[render.REQUEST_ID])
-            token = (await anyone.access("RedeemSignInCode", access_pb2.RedeemSignInCodeRequest(code=code))).value
+            redeem = access_pb2.RedeemSignInCodeRequest(code=code)
+            token = (await anyone.access("RedeemSignInCode", redeem)).value
         caller = clients.caller(token, request_id=request[render.REQUEST_ID])
         person = await request.app[render.PEOPLE].who(caller, fresh=True)
     except CallFailed as error:
@@ -48,7 +49,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
         owned=bool(code),
     )
     log.info("signed in", extra={"subject": person.subject, "request_id": request[render.REQUEST_ID]})
-    return web.HTTPSeeOther(target)
+    return render.redirect(target)
 
 
 async def _refused(request: web.Request, error: CallFailed, *, target: str, code: bool) -> web.Response:
@@ -92,4 +93,4 @@ async def sign_out(request: web.Request) -> web.StreamResponse:
                 # The person leaves in any case; the token runs out by itself.
                 log.warning("could not revoke a session's token", extra={"error": str(error)})
     await session.sign_out(request)
-    return web.HTTPSeeOther("/sign-in")
+    return render.redirect("/sign-in")

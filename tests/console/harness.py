@@ -113,7 +113,9 @@ class Console:
         async with self.http.get(self.base + path, **kwargs) as answer:
             return Page(answer.status, await answer.text(), answer.headers, str(answer.url.relative()))
 
-    async def post(self, path: str, data: Any = None, headers: dict[str, str] | None = None, **kwargs: Any) -> Page:
+    async def post(
+        self, path: str, data: Any = None, headers: dict[str, str] | None = None, **kwargs: Any
+    ) -> Page:
         headers = {"Origin": self.base} if headers is None else headers
         async with self.http.post(self.base + path, data=data or {}, headers=headers, **kwargs) as answer:
             return Page(answer.status, await answer.text(), answer.headers, str(answer.url.relative()))
