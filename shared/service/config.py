@@ -56,6 +56,17 @@ def port(text: str) -> int:
     return number
 
 
+def optional_port(text: str) -> int | None:
+    return port(text) if text else None
+
+
+def _services(text: str) -> str:
+    for name in filter(None, map(str.strip, text.split(","))):
+        if name not in PORTS:
+            raise ValueError(f"names {name!r}, which is none of {', '.join(PORTS)}")
+    return text
+
+
 def _log_format(text: str) -> str:
     if text not in ("json", "text"):
         raise ValueError("must be json or text")
@@ -87,11 +98,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("store_documents", boolean, "true", "MongoDB: keep a readable copy of each message beside its bytes."),
     Setting("host", str, "127.0.0.1", "Address that every port binds."),
     Setting("base_port", port, "8700", "Ports are counted from here: console +0, meta +10, jumpstarter +20, jobs +30, pipelines +40, pods +50; REST is one above gRPC."),
-    Setting("grpc_port", str, "", "gRPC port of this process instead of the counted one; 0 takes a free one."),
-    Setting("http_port", str, "", "HTTP port of this process instead of the counted one; 0 takes a free one."),
+    Setting("grpc_port", optional_port, "", "gRPC port of this process instead of the counted one; 0 takes a free one."),
+    Setting("http_port", optional_port, "", "HTTP port of this process instead of the counted one; 0 takes a free one."),
     Setting("ports_file", str, "", "Write `{\"grpc\": N, \"http\": N}` here once both listen."),
     Setting("services", str, "", "Console: comma-separated `name=host:port` of services that are not on the counted ports."),
-    Setting("only", str, "", "Comma-separated services that run; empty is all. The console shows only these."),
+    Setting("only", _services, "", "Comma-separated services that run; empty is all. The console shows only these."),
     Setting("auth", boolean, "true", "Ask for a token. `false` lets everyone do everything and says so in the log."),
     Setting("tls_cert", str, "", "PEM file of the server certificate; with `tls_key` both ports speak TLS."),
     Setting("tls_key", str, "", "PEM file of the certificate's key."),
@@ -156,6 +167,9 @@ class Config:
                 values[setting.name] = setting.parse(raw) if isinstance(raw, str) else raw
             except ValueError as error:
                 wrong.append(Violation(setting.variable, f"{raw!r} {error}"))
+        if bool(values.get("tls_cert")) != bool(values.get("tls_key")):
+            lacking = "tls_key" if values.get("tls_cert") else "tls_cert"
+            wrong.append(Violation(_BY_NAME[lacking].variable, "must be set too: TLS needs both files"))
         if wrong:
             raise InvalidArgument.of(wrong)
         return cls(values)
@@ -171,7 +185,10 @@ class Config:
         """(gRPC, HTTP) of `service`; the console has an HTTP port only, given twice."""
         base = self.base_port + PORTS[service]
         grpc, http = (base, base) if service == CONSOLE else (base, base + 1)
-        return int(self.grpc_port or grpc), int(self.http_port or http)
+        return (
+            grpc if self.grpc_port is None else self.grpc_port,
+            http if self.http_port is None else self.http_port,
+        )
 
     def enabled(self, service: str) -> bool:
         only = {name.strip() for name in self.only.split(",") if name.strip()}

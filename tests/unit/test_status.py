@@ -1,0 +1,77 @@
+"""The error table covers the closed sets, and shows nothing of what is not in it."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+from grpc import StatusCode
+
+from shared import errors
+from shared.rpc import status
+from shared.storage import errors as storage
+
+
+def concrete(module: object, base: type[Exception]) -> list[type[Exception]]:
+    return [
+        found
+        for _, found in inspect.getmembers(module, inspect.isclass)
+        if issubclass(found, base) and found is not base and not found.__name__.startswith("_")
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*concrete(errors, errors.ApiError), *concrete(storage, storage.StoreError)],
+    ids=lambda error: error.__name__,
+)
+def test_every_error_of_the_closed_sets_has_a_code(error: type[Exception]) -> None:
+    code, reason = status.CODES[error]
+    assert code not in (StatusCode.OK, StatusCode.INTERNAL, StatusCode.UNKNOWN)
+    assert reason.isupper()
+
+
+def test_every_code_has_an_http_status() -> None:
+    assert set(status.HTTP) == set(StatusCode)
+
+
+def test_violations_become_a_bad_request_that_names_each_field() -> None:
+    found = status.of(
+        errors.InvalidArgument.of([errors.Violation("a.b", "must be x"), errors.Violation("c", "no")])
+    )
+    assert found.code is StatusCode.INVALID_ARGUMENT
+    assert found.message == "a.b: must be x; c: no"
+    bad = next(d for d in found.details if isinstance(d, details.BadRequest))
+    assert [(v.field, v.description) for v in bad.field_violations] == [("a.b", "must be x"), ("c", "no")]
+
+
+def test_a_missing_resource_is_named() -> None:
+    found = status.of(errors.NotFound("no such thing", kind="thing", name="t1"))
+    info = next(d for d in found.details if isinstance(d, details.ResourceInfo))
+    assert (info.resource_type, info.resource_name) == ("thing", "t1")
+
+
+def test_an_unknown_outcome_is_said() -> None:
+    found = status.of(storage.StoreUnavailable("lost", outcome_unknown=True))
+    info = next(d for d in found.details if isinstance(d, details.ErrorInfo))
+    assert found.code is StatusCode.UNAVAILABLE
+    assert (info.reason, info.metadata["outcome"]) == ("STORE_UNAVAILABLE", "unknown")
+
+
+def test_what_is_not_in_the_table_is_internal_and_shows_nothing() -> None:
+    found = status.of(RuntimeError("password=hunter2"))
+    assert found.code is StatusCode.INTERNAL
+    assert "hunter2" not in found.message and found.details == ()
+
+
+def test_the_proto_carries_an_apis_own_details_first() -> None:
+    own = details.Help()
+    proto = status.of(errors.PermissionDenied("no", permission="x.y")).proto(own)
+    assert isinstance(proto, status_pb2.Status)
+    assert proto.code == 7
+    assert [d.type_url.rpartition(".")[2] for d in proto.details] == ["Help", "ErrorInfo"]
+    info = details.ErrorInfo()
+    assert proto.details[1].Unpack(info)
+    assert info.metadata["permission"] == "x.y"
