@@ -96,7 +96,8 @@ class Predicates:
         if name == "IS_SUBSTRING":
             if given != "string_value" or field.type != "text":
                 raise InvalidArgument.at(f"{path}.{given}", "IS_SUBSTRING takes a string_value, a text key")
-            return Substring(field.name, predicate.string_value)
+            text = self._value(field, given, predicate.string_value, path)
+            return Substring(field.name, str(text))
         raise InvalidArgument.at(f"{path}.{self._operation}", f"{name!r} is no operation")
 
     def _value(self, field: Field, given: str, value: Any, path: str) -> Value:
