@@ -7,7 +7,6 @@ and ends with that process.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import functools
 import os
 import signal
@@ -21,6 +20,8 @@ from pymongo import MongoClient
 
 START_SECONDS = 60
 STOP_SECONDS = 20
+# Ends the server when the test process closes its end of the pipe, however it comes to that.
+_KEEPER = '"$@" </dev/null & server=$!; cat >/dev/null; kill $server; wait $server'
 _OPTIONS = "replicaSet=secantus&heartbeatFrequencyMS=500"
 
 
@@ -45,23 +46,27 @@ class MongoServer:
         if self._storage:
             command.append("--sync-on-commit")
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_end_with_parent
+            ["sh", "-c", _KEEPER, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         with MongoClient(self.url, serverSelectionTimeoutMS=START_SECONDS * 1000) as client:
             client.admin.command("ping")
 
     def stop(self) -> None:
         """End it as its operator would."""
-        self._end(signal.SIGTERM)
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, by: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(by)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(STOP_SECONDS)
 
 
@@ -90,10 +95,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _end_with_parent() -> None:
-    """In the child: be told to end when the test process does, however it does."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
