@@ -14,6 +14,9 @@ import yaml
 
 from tests.e2e.process import HOST, Background, Up, free_base_port, roundhouse
 
+# One running suite is enough for them all.
+pytestmark = pytest.mark.xdist_group("cli")
+
 MANIFEST = """
 experiments:
   - {experiment_id: cli-one, display_name: one, description: "first: with a colon"}

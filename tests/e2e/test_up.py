@@ -136,7 +136,7 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
         ([], {"ROUNDHOUSE_TYPO": "1"}, "ROUNDHOUSE_TYPO: no such setting"),
         ([], {"ROUNDHOUSE_STOP_GRACE": "soon"}, "ROUNDHOUSE_STOP_GRACE: 'soon' is not a duration"),
         ([], {"ROUNDHOUSE_DATA": "/tmp/100%"}, "must not contain %"),
-        ([], {"ROUNDHOUSE_TLS_CERT": "cert.pem"}, "ROUNDHOUSE_TLS_CA"),
+        ([], {"ROUNDHOUSE_TLS_CERT": "cert.pem", "ROUNDHOUSE_TLS_KEY": "key.pem"}, "ROUNDHOUSE_TLS_CA"),
     ],
 )
 def test_wrong_settings_are_usage_errors(
