@@ -116,7 +116,10 @@ class Experiments:
         if not isinstance(text, str) or not isinstance(sort, str) or SCHEMA.find(sort) is None:
             raise wrong
         ordering = sort_by(f"{sort} {'desc' if descending else 'asc'}")
-        held = query.dialect.parse(text)
+        try:
+            held = query.dialect.parse(text)
+        except InvalidArgument as error:
+            raise wrong from error
         if query.sort_by or query.filter:
             if (_sort_field(query.sort_by), request.ordering) != (sort, ordering):
                 raise InvalidArgument.at("sort_by", "differs from the one that page_token was made for")

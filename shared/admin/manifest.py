@@ -197,9 +197,20 @@ def _jsonable(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_jsonable(item) for item in value]
+    if isinstance(value, str) and not value.isascii():
+        return _joined(value)
     if isinstance(value, datetime | date):
         raise ValueError(f"{value} reads as a date in YAML; put it in quotes")
     return value
+
+
+def _joined(text: str) -> str:
+    """JSON writes characters beyond U+FFFF as two escapes, which YAML reads one by one. Raises
+    ValueError for a half that stands alone."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise ValueError("half of a surrogate pair stands alone: this is no Unicode text") from error
 
 
 class _Loader(yaml.SafeLoader):

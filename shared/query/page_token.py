@@ -51,7 +51,11 @@ def decode(token: str, keys: frozenset[str], *, parameter: str = "page_token") -
         found = orjson.loads(data)
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
         raise wrong from error
-    if not isinstance(found, dict) or found.pop("v", None) != VERSION or found.keys() != keys:
+    if not isinstance(found, dict):
+        raise wrong
+    version = found.pop("v", None)
+    # True and 1.0 equal 1, and are none.
+    if type(version) is not int or version != VERSION or found.keys() != keys:
         raise wrong
     return found
 
