@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Any
+
+import orjson
 
 from shared.storage.port import AuditChange, AuditEntry, Author, Change, Commit, Version
 from shared.storage.sqlite_schema import Table
@@ -41,7 +42,9 @@ def read_commits(
             revision,
             at,
             Author(*by),
-            tuple(_change(connection, tables[kind], revision, *rest) for kind, *rest in json.loads(changes)),
+            tuple(
+                _change(connection, tables[kind], revision, *rest) for kind, *rest in orjson.loads(changes)
+            ),
         )
         for revision, at, *by, changes in heads
     ]
@@ -126,7 +129,7 @@ def read_audit(
     found: list[AuditEntry] = []
     # By kind alone the newest commits are walked until enough are found.
     for revision, at, *by, changes in heads if limit else ():
-        parsed = json.loads(changes)
+        parsed = orjson.loads(changes)
         if kind is None or any(number in numbers for number, *_ in parsed):
             found.append(AuditEntry(revision, at, Author(*by), _audit_changes(names, parsed)))
             if len(found) == limit:
@@ -148,7 +151,7 @@ def delete_commits(connection: sqlite3.Connection, floor: int, older_than: int, 
         "SELECT revision, changes FROM commits WHERE revision <= ? AND at < ? ORDER BY revision LIMIT ?",
         (floor, older_than, limit),
     ).fetchall()
-    names = [(kind, name, revision) for revision, changes in rows for kind, name, *_ in json.loads(changes)]
+    names = [(kind, name, revision) for revision, changes in rows for kind, name, *_ in orjson.loads(changes)]
     connection.executemany("DELETE FROM changed WHERE kind = ? AND name = ? AND revision = ?", names)
     connection.executemany("DELETE FROM commits WHERE revision = ?", [row[:1] for row in rows])
     return len(rows)

@@ -8,13 +8,14 @@ trace in it. Where a write itself fails, the transaction is rolled back and its 
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import orjson
 
 from shared.storage.errors import FormatError, StoreError, StoreUnavailable
 from shared.storage.port import Author, Change, Check, Commit, Delete, Put
@@ -302,7 +303,9 @@ class Writer:
             transaction.changed.append((table.id, put.name, revision))
         transaction.head = revision
         by = job.by
-        transaction.commits.append((revision, at, by.subject, by.action, by.request_id, json.dumps(heads)))
+        transaction.commits.append(
+            (revision, at, by.subject, by.action, by.request_id, orjson.dumps(heads).decode())
+        )
         return Commit(revision, at, by, tuple(changes))
 
 
