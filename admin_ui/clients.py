@@ -57,7 +57,7 @@ def endpoints(config: Config) -> tuple[Endpoint, ...]:
             found.append(Endpoint(name, given[name]))
         elif config.enabled(name):
             # `grpc_port` and `http_port` are the console's own here, not its peers'.
-            number, rest = config.replace(grpc_port="", http_port="").ports(name)
+            number, rest = config.counted_ports(name)
             found.append(Endpoint(name, f"{config.host}:{number}", f"{scheme}://{config.host}:{rest}"))
     return tuple(found)
 

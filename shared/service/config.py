@@ -181,10 +181,14 @@ class Config:
         """The variables that give a child process `overrides`; for `roundhouse up` and tests."""
         return {_BY_NAME[name].variable: value for name, value in overrides.items()}
 
-    def ports(self, service: str) -> tuple[int, int]:
-        """(gRPC, HTTP) of `service`; the console has an HTTP port only, given twice."""
+    def counted_ports(self, service: str) -> tuple[int, int]:
+        """(gRPC, HTTP) of `service`, wherever it runs; the console has an HTTP port only, given twice."""
         base = self.base_port + PORTS[service]
-        grpc, http = (base, base) if service == CONSOLE else (base, base + 1)
+        return (base, base) if service == CONSOLE else (base, base + 1)
+
+    def ports(self, service: str) -> tuple[int, int]:
+        """The same for the service that this process is: its own settings come first."""
+        grpc, http = self.counted_ports(service)
         return (
             grpc if self.grpc_port is None else self.grpc_port,
             http if self.http_port is None else self.http_port,
