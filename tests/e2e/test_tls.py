@@ -16,7 +16,6 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e.process import HOST, Up, roundhouse
 
-
 Key = ec.EllipticCurvePrivateKey
 
 
