@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from google.protobuf import any_pb2, duration_pb2
@@ -130,6 +131,11 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
             main.main([name, "--help"])
         assert end.value.code == 0
         assert f"Usage: roundhouse {name}" in capsys.readouterr().out
+
+
+def test_every_command_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text()
+    assert [name for name in main.COMMANDS if f"| `roundhouse {name}" not in text] == []
 
 
 @pytest.mark.parametrize(("error", "code"), [(InvalidArgument.at("a", "b"), 2), (ZeroDivisionError("x"), 1)])
