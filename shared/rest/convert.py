@@ -21,12 +21,14 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from shared.rest import descriptors, scalars
+from shared.rest.cache import ByteCache
 from shared.rest.descriptors import SPECIAL, WRAPPERS
 
 Names = Literal["json", "proto"]
 Convert = Callable[[Any], Any]
 # An Any may hold a message that holds an Any ... without a limit of its own.
 _ANY_DEPTH: Final = 16
+_CACHE_BYTES: Final = 8 << 20
 _any_depth: ContextVar[int] = ContextVar("any_depth", default=0)
 
 
@@ -55,6 +57,7 @@ class Converter:
             "copysign": copysign,
             "any_": self._any,
         }
+        self._cache = ByteCache(_CACHE_BYTES)
         self._known: dict[Any, str] = {}
         self._compiled: dict[Descriptor, Convert] = {}
 
@@ -63,6 +66,15 @@ class Converter:
 
     def dumps(self, message: Message, *, indent: bool = False) -> bytes:
         return orjson.dumps(self(message), option=orjson.OPT_INDENT_2 if indent else None)
+
+    def dumps_serialized(self, kind: type[Message], data: bytes) -> bytes:
+        """JSON of a serialized message. What did not change since it was last asked for is not
+        converted again."""
+        found = self._cache.get(kind, data)
+        if found is None:
+            found = self.dumps(kind.FromString(data))
+            self._cache.put(kind, data, found)
+        return found
 
     def of(self, descriptor: Descriptor) -> Convert:
         """The function for messages of one type. Compiled at the first use."""

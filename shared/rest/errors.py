@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 from grpc import StatusCode
 
-from shared.errors import InvalidArgument, NotFound
+from shared.errors import NotFound
 from shared.rest.convert import converter
 from shared.rpc import status as statuses
-from shared.rpc.status import HTTP, Status
+from shared.rpc.status import HTTP, Status, StatusError
+
+log = logging.getLogger(__name__)
 
 GOOGLE_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -53,8 +57,16 @@ def wrong_method(verb: str, path: str, allowed: Sequence[str]) -> Status:
     )
 
 
-def broken_body(reason: str) -> Status:
-    return statuses.of(InvalidArgument.at("body", reason))
+def of(error: Exception) -> Status:
+    """The status of what went wrong between the handler and the socket. What is not foreseen is
+    logged: it is a bug."""
+    if isinstance(error, (RecursionError, orjson.JSONEncodeError)):
+        reason = "the answer is nested more deeply than JSON can say; ask over gRPC"
+        return Status(StatusCode.FAILED_PRECONDITION, reason)
+    found = statuses.of(error)
+    if found.code is StatusCode.INTERNAL and not isinstance(error, StatusError):
+        log.error("answering crashed", exc_info=error)
+    return found
 
 
 def _printable(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -16,15 +15,13 @@ from grpc import StatusCode
 from shared.errors import InvalidArgument
 from shared.rest import body, errors, streaming
 from shared.rest.convert import Converter, converter
+from shared.rest.headers import Headers
 from shared.rest.path_template import Found, Missed, Router, parse
 from shared.rest.style import GOOGLE, Style
 from shared.rest.transcode import Transcoder
-from shared.rpc import status as statuses
-from shared.rpc.interceptors import REQUEST_ID, request_id
+from shared.rpc.interceptors import REQUEST_ID
 from shared.rpc.method import Method
-from shared.rpc.status import Status, StatusError
-
-log = logging.getLogger(__name__)
+from shared.rpc.status import Status
 
 Api = tuple[Sequence[Method], Style]
 # What `web.AppRunner` must be given: a handler is cancelled when its client goes away (an idle watch
@@ -97,8 +94,8 @@ class Gateway:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The catch-all handler: `app.router.add_route("*", "/{tail:.*}", gateway.handle)`."""
         path, query = _target(request.raw_path)
-        metadata = _metadata(request)
-        metadata[REQUEST_ID] = identifier = request_id(metadata)
+        metadata = Headers(request.headers)
+        identifier = metadata[REQUEST_ID]
         verb = "GET" if request.method == "HEAD" else request.method
         found = self._router.match(verb, path)
         if isinstance(found, Missed):
@@ -106,16 +103,13 @@ class Gateway:
         style = found.target.style
         try:
             return await self._answer(request, found, query, metadata)
-        except StatusError as error:
-            return _failed(error.status, style, identifier)
         except ConnectionError:
             raise
         except Exception as error:
-            log.exception("request crashed", extra={"request_id": identifier, "path": path[:500]})
-            return _failed(statuses.of(error), style, identifier)
+            return _failed(errors.of(error), style, identifier)
 
     async def _answer(
-        self, request: web.Request, found: Found[_Route], query: str, metadata: dict[str, str]
+        self, request: web.Request, found: Found[_Route], query: str, metadata: Mapping[str, str]
     ) -> web.StreamResponse:
         route = found.target
         data, broken = b"", ""
@@ -137,9 +131,10 @@ class Gateway:
         if route.method.server_streaming:
             return await self._stream(request, route, read, metadata, events=events, indent=indent)
         answer = await self._calls.unary(route.method, read, metadata, "rest")
-        if isinstance(answer, bytes):
-            answer = route.method.response.FromString(answer)
-        return await _unary(_dumped(route.converter, answer, indent), metadata)
+        if indent or not isinstance(answer, bytes):
+            parsed = route.method.response.FromString(answer) if isinstance(answer, bytes) else answer
+            return await _unary(route.converter.dumps(parsed, indent=indent), metadata)
+        return await _unary(route.converter.dumps_serialized(route.method.response, answer), metadata)
 
     async def _stream(
         self,
@@ -196,28 +191,10 @@ def _target(raw: str) -> tuple[str, str]:
     return path, query
 
 
-def _metadata(request: web.Request) -> dict[str, str]:
-    """Headers by lower-case name, the first of each, always valid Unicode."""
-    found: dict[str, str] = {}
-    for name, value in request.headers.items():
-        if not value.isascii():
-            value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        found.setdefault(name.lower(), value)
-    return found
-
-
 def _is_pretty(query: str, metadata: Mapping[str, str]) -> bool:
     if "application/json+pretty" in metadata.get("accept", ""):
         return True
     return any(pair.partition("=")[0] == "pretty" for pair in query.split("&"))
-
-
-def _dumped(to_json: Converter, answer: Message, indent: bool) -> bytes:
-    try:
-        return to_json.dumps(answer, indent=indent)
-    except (RecursionError, orjson.JSONEncodeError):
-        reason = "the answer is nested more deeply than JSON can say; ask over gRPC"
-        raise StatusError(Status(StatusCode.FAILED_PRECONDITION, reason)) from None
 
 
 async def _unary(data: bytes, metadata: Mapping[str, str]) -> web.Response:

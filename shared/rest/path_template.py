@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
-
-from shared.errors import Violation
+from urllib.parse import unquote_to_bytes
 
 T = TypeVar("T")
 STAR: Final = "*"
@@ -23,7 +22,7 @@ DEEP: Final = "**"
 ANY_VERB: Final = "*"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LITERAL = re.compile(r"[^*{}:/?#%\s]+")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,16 @@ class Variable:
     field: str
     start: int
     end: int | None
+    # Exactly one segment.
+    single: bool
 
-    @property
-    def single(self) -> bool:
-        return self.end == self.start + 1
+    def text(self, parts: list[str]) -> str:
+        """The decoded value in a path's raw segments. Raises ValueError when it cannot be decoded."""
+        if self.single:
+            return decode(parts[self.start])
+        # Of several segments an encoded "/" stays encoded, as google.api.http says.
+        own = (part.replace("%2F", "%252F").replace("%2f", "%252f") for part in parts[self.start : self.end])
+        return "/".join(map(decode, own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +61,6 @@ class Template:
                 return self.segments[:index]
         return self.segments
 
-    def bind(self, parts: list[str], errors: list[Violation]) -> dict[str, str]:
-        """The decoded value of every variable, from the path's segments; appends what cannot be decoded."""
-        found = {}
-        for variable in self.variables:
-            parts_of = parts[variable.start : variable.end]
-            try:
-                if variable.single:
-                    found[variable.field] = decode(parts_of[0])
-                else:
-                    found[variable.field] = "/".join(decode(part, keep_slash=True) for part in parts_of)
-            except ValueError as error:
-                errors.append(Violation(variable.field, str(error)))
-        return found
-
 
 def parse(text: str) -> Template:
     """Raises ValueError naming what is wrong with the template."""
@@ -87,7 +78,8 @@ def parse(text: str) -> Template:
             raise ValueError(f"{text!r}: {field!r} is not a field path")
         start = len(segments)
         segments.extend(_segment(part, text) for part in (pattern if equals else STAR).split("/"))
-        variables.append(Variable(field, start, None if segments[-1] == DEEP else len(segments)))
+        end = None if segments[-1] == DEEP else len(segments)
+        variables.append(Variable(field, start, end, single=end == start + 1))
     if DEEP in segments[:-1]:
         raise ValueError(f"{text!r}: '**' must be the last segment")
     if len({variable.field for variable in variables}) != len(variables):
@@ -127,29 +119,24 @@ def _segment(piece: str, text: str) -> str:
     raise ValueError(f"{text!r}: {piece!r} is not a segment")
 
 
-def decode(raw: str, *, keep_slash: bool = False) -> str:
-    """Percent-decodes once. `keep_slash` leaves an encoded "/" encoded, as google.api.http asks for
-    variables of several segments. Raises ValueError for a broken escape or bytes that are not UTF-8."""
-    if raw.isascii() and "%" not in raw:
+def decode(raw: str) -> str:
+    """Percent-decodes once. Raises ValueError for a broken escape or bytes that are not UTF-8."""
+    if "%" not in raw and raw.isascii():
         return raw
-
-    def byte(match: re.Match[bytes]) -> bytes:
-        if match[1] is None:
-            raise ValueError("has a '%' that does not start an escape; write %25")
-        value = bytes.fromhex(match[1].decode())
-        return match[0] if keep_slash and value == b"/" else value
-
+    if _BROKEN_ESCAPE.search(raw):
+        raise ValueError("has a '%' that does not start an escape; write %25")
     # Bytes of the request line that are not UTF-8 arrive as lone surrogates.
-    data = _ESCAPE.sub(byte, raw.encode("utf-8", "surrogateescape"))
+    data = unquote_to_bytes(raw.encode("utf-8", "surrogateescape"))
     try:
         return data.decode()
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 after percent-decoding") from None
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for every request, and frozen ones take three times as long to make.
+@dataclass(slots=True)
 class Found(Generic[T]):
-    """Where a path leads. `parts` are the raw segments, without the verb, for `template.bind`."""
+    """Where a path leads. `parts` are the raw segments, without the verb, for the variables of `template`."""
 
     target: T
     template: Template
@@ -173,6 +160,20 @@ class _Node(Generic[T]):
         self.star: _Node[T] | None = None
         self.deep: dict[str, tuple[T, Template]] = {}
         self.targets: dict[str, tuple[T, Template]] = {}
+
+    def find(self, verb: str, parts: list[str], at: int) -> tuple[T, Template] | None:
+        """The first of `leaves` that has the verb."""
+        hit = None
+        if at < len(parts):
+            part = parts[at]
+            literal = self.literals.get(part)
+            if literal is not None:
+                hit = literal.find(verb, parts, at + 1)
+            if hit is None and self.star is not None and part:
+                hit = self.star.find(verb, parts, at + 1)
+        else:
+            hit = self.targets.get(verb) or self.targets.get(ANY_VERB)
+        return hit or self.deep.get(verb) or self.deep.get(ANY_VERB)
 
     def leaves(self, parts: list[str], at: int = 0) -> Iterator[dict[str, tuple[T, Template]]]:
         """The targets that fit, by HTTP verb: literals before wildcards, at each segment."""
@@ -223,23 +224,18 @@ class Router(Generic[T]):
         if static is not None and verb in static:
             target, template = static[verb]
             return Found(target, template, [])
+        if not raw_path.startswith("/"):
+            return Missed(())
+        parts = raw_path[1:].split("/")
+        parts[-1], colon, custom = parts[-1].partition(":")
+        tree = self._trees.get(custom)
+        # No verb after the colon; a second colon makes a verb that no template has.
+        if tree is None or (colon and not custom):
+            return Missed(())
+        hit = tree.find(verb, parts, 0)
+        if hit is not None:
+            return Found(hit[0], hit[1], parts)
         allowed: dict[str, None] = {}
-        for targets, parts in self._candidates(raw_path):
-            hit = targets.get(verb) or targets.get(ANY_VERB)
-            if hit is not None:
-                return Found(hit[0], hit[1], parts)
+        for targets in tree.leaves(parts):
             allowed.update(dict.fromkeys(targets))
         return Missed(tuple(allowed))
-
-    def _candidates(self, raw_path: str) -> Iterator[tuple[dict[str, tuple[T, Template]], list[str]]]:
-        if not raw_path.startswith("/"):
-            return
-        parts = raw_path[1:].split("/")
-        last, colon, verb = parts[-1].partition(":")
-        tree = self._trees.get(verb)
-        # No verb after the colon; a second colon makes a verb that no template has.
-        if tree is None or (colon and not verb):
-            return
-        parts[-1] = last
-        for targets in tree.leaves(parts):
-            yield targets, parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -25,11 +25,16 @@ _MAX_KEPT: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """Where a parameter's values go: the proto path of its field, and the field's descriptors."""
+    """Where a parameter's values go."""
 
+    # Proto path of the field.
     path: str
-    parents: tuple[FieldDescriptor, ...]
-    field: FieldDescriptor
+    # The messages on the way to it.
+    parents: tuple[str, ...]
+    # (where, oneof, member) for each oneof that setting it decides.
+    claims: tuple[tuple[str, str, str], ...]
+    # Sets the values on the last of the parents; raises ValueError.
+    put: Callable[[Any, list[str]], None]
 
 
 def parse(query: str) -> tuple[list[tuple[str, str]], list[Violation]]:
@@ -41,7 +46,7 @@ def parse(query: str) -> tuple[list[tuple[str, str]], list[Violation]]:
         if number >= MAX_PARAMETERS:
             errors.append(Violation("query", f"has more than {MAX_PARAMETERS} parameters"))
             break
-        name, _, value = piece.replace("+", " ").partition("=")
+        name, _, value = (piece.replace("+", " ") if "+" in piece else piece).partition("=")
         try:
             name = decode(name)
         except ValueError as error:
@@ -72,7 +77,7 @@ class QueryReader:
         found: dict[str, _Parameter] = {}
         for name, value in pairs:
             parameter = self._known.get(name) or self._resolve(name)
-            if parameter is None or self._is_bound(parameter.path):
+            if parameter is None:
                 if self._unknown == "refuse":
                     reading.fail(scalars.quoted(name)[1:-1] or "query", "is not a parameter of this method")
             elif value:
@@ -80,104 +85,107 @@ class QueryReader:
                 values.setdefault(parameter.path, []).append(value)
         taken: dict[tuple[str, str], str] = {}
         for path, parameter in found.items():
-            self._set(message, parameter, values[path], reading, taken)
+            if parameter.claims and not _claim(parameter, taken, reading):
+                continue
+            target = message
+            for parent in parameter.parents:
+                target = getattr(target, parent)
+            try:
+                parameter.put(target, values[path])
+            except ValueError as error:
+                reading.fail(path, str(error))
         return set(found)
 
-    def _is_bound(self, path: str) -> bool:
-        return any(path == b or b == "*" or path.startswith(f"{b}.") for b in self._bound)
-
     def _resolve(self, name: str) -> _Parameter | None:
-        """Through singular messages to a field that text can set, or to one that nothing can."""
+        """Through singular messages to a field. None: no such field, or it is bound."""
         descriptor: Descriptor | None = self._descriptor
         chain: list[FieldDescriptor] = []
+        claims = []
         for part in name.split("."):
             field = descriptors.fields_of(descriptor).get(part) if descriptor is not None else None
             if field is None:
                 return None
+            if field.containing_oneof is not None:
+                at = "".join(f"{f.name}." for f in chain)
+                claims.append((at, field.containing_oneof.name, field.name))
             chain.append(field)
             opens = descriptors.is_message(field) and not field.is_repeated
             descriptor = descriptors.message_of(field) if opens and not _is_textual(field) else None
-        if len(chain) > json_reader.MAX_DEPTH:
+        path = ".".join(f.name for f in chain)
+        if len(chain) > json_reader.MAX_DEPTH or self._is_bound(path):
             return None
-        parameter = _Parameter(".".join(f.name for f in chain), tuple(chain[:-1]), chain[-1])
+        parents = tuple(f.name for f in chain[:-1])
+        parameter = _Parameter(path, parents, tuple(claims), _put(chain[-1]))
         if len(self._known) < _MAX_KEPT:
             self._known[name] = parameter
         return parameter
 
-    def _set(
-        self,
-        message: Message,
-        parameter: _Parameter,
-        values: list[str],
-        reading: Reading,
-        taken: dict[tuple[str, str], str],
-    ) -> None:
-        field, path = parameter.field, parameter.path
-        if descriptors.is_message(field) and (field.is_repeated or not _is_textual(field)):
-            reading.fail(path, "cannot be given as a query parameter")
-            return
-        if len(values) > 1 and not field.is_repeated:
-            reading.fail(path, "has too many values: it may be given once")
-            return
-        at = ""
-        for step in (*parameter.parents, field):
-            if not self._claim(step, at, path, reading, taken):
-                return
-            at = f"{at}{step.name}."
-        for parent in parameter.parents:
-            message = getattr(message, parent.name)
-        message.ClearField(field.name)
-        if field.is_repeated:
-            _extend(message, field, values, reading, path)
-        elif descriptors.is_message(field):
-            _set_message(getattr(message, field.name), values[0], reading, path)
-        else:
-            try:
-                setattr(message, field.name, scalar_of(field, values[0]))
-            except ValueError as error:
-                reading.fail(path, str(error))
+    def _is_bound(self, path: str) -> bool:
+        return any(bound in ("*", path) or path.startswith(f"{bound}.") for bound in self._bound)
 
-    @staticmethod
-    def _claim(
-        step: FieldDescriptor, at: str, path: str, reading: Reading, taken: dict[tuple[str, str], str]
-    ) -> bool:
-        """False and a violation when another parameter set another member of `step`'s oneof."""
-        oneof = step.containing_oneof
-        if oneof is None:
-            return True
-        other = taken.setdefault((at, oneof.name), step.name)
-        if other != step.name:
-            reading.fail(path, f"cannot be set beside {at}{other}")
-        return other == step.name
+
+def _claim(parameter: _Parameter, taken: dict[tuple[str, str], str], reading: Reading) -> bool:
+    """False and a violation when another parameter set another member of the same oneof."""
+    for at, oneof, member in parameter.claims:
+        other = taken.setdefault((at, oneof), member)
+        if other != member:
+            reading.fail(parameter.path, f"cannot be set beside {at}{other}")
+            return False
+    return True
 
 
 def _is_textual(field: FieldDescriptor) -> bool:
     return descriptors.type_name(field) in _TEXTUAL
 
 
-def scalar_of(field: FieldDescriptor, text: str) -> object:
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        if text.lower() not in _BOOLEANS:
-            raise ValueError(f"must be true or false, not {scalars.quoted(text)}")
-        return _BOOLEANS[text.lower()]
-    return json_reader.scalar(field)(text)
+def reader_of(field: FieldDescriptor) -> Callable[[str], Any]:
+    """Reads the text of a field that is no message; raises ValueError."""
+    return _boolean if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else json_reader.scalar(field)
 
 
-def _extend(message: Message, field: FieldDescriptor, values: list[str], reading: Reading, path: str) -> None:
-    items = getattr(message, field.name)
-    for value in values:
-        try:
-            items.append(scalar_of(field, value))
-        except ValueError as error:
-            reading.fail(path, str(error))
+def _boolean(text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
+        raise ValueError(f"must be true or false, not {scalars.quoted(text)}")
+    return _BOOLEANS[text.lower()]
 
 
-def _set_message(message: Any, text: str, reading: Reading, path: str) -> None:
-    if message.DESCRIPTOR.full_name not in WRAPPERS:
-        json_reader.read_message(message, text, reading, path)
+def _put(field: FieldDescriptor) -> Callable[[Any, list[str]], None]:
+    """The function that sets a field from the values of its parameter."""
+    name = field.name
+    if descriptors.is_message(field):
+        if field.is_repeated or not _is_textual(field):
+            return _put_nothing
+        return lambda message, values: _put_message(message, name, _only(values))
+    read = reader_of(field)
+    if not field.is_repeated:
+        return lambda message, values: setattr(message, name, read(_only(values)))
+
+    def put_all(message: Any, values: list[str]) -> None:
+        message.ClearField(name)
+        getattr(message, name).extend([read(value) for value in values])
+
+    return put_all
+
+
+def _only(values: list[str]) -> str:
+    if len(values) > 1:
+        raise ValueError("has too many values: it may be given once")
+    return values[0]
+
+
+def _put_nothing(message: Any, values: list[str]) -> None:
+    raise ValueError("cannot be given as a query parameter")
+
+
+def _put_message(message: Any, name: str, text: str) -> None:
+    """A well-known type that is a string in JSON, or a wrapper of a scalar."""
+    message.ClearField(name)
+    target = getattr(message, name)
+    if target.DESCRIPTOR.full_name in WRAPPERS:
+        target.value = reader_of(target.DESCRIPTOR.fields_by_name["value"])(text)
+        target.SetInParent()
         return
-    try:
-        message.value = scalar_of(message.DESCRIPTOR.fields_by_name["value"], text)
-        message.SetInParent()
-    except ValueError as error:
-        reading.fail(path, str(error))
+    reading = Reading()
+    json_reader.read_message(target, text, reading)
+    if reading.errors:
+        raise ValueError(reading.errors[0].description)

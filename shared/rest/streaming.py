@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 from google.protobuf.message import Message
 
-from shared.rest import body
+from shared.rest import body, errors
 from shared.rest.convert import Converter
 from shared.rest.style import Style
 from shared.rpc.method import Method
@@ -140,8 +140,10 @@ async def _send_all(
                 unyielded = 0
                 await asyncio.sleep(0)
             message = await anext(messages, _END)
-    except StatusError as error:
-        data = form.error(error.status)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        data = form.error(errors.of(error))
         await response.write(data if compressor is None else compressor.piece(data))
     if compressor is not None:
         await response.write(compressor.end())

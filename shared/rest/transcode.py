@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -11,11 +12,35 @@ from google.protobuf.message import Message
 from shared.errors import InvalidArgument
 from shared.rest import descriptors, json_reader, query, scalars
 from shared.rest.json_reader import Reading
-from shared.rest.path_template import Found, Template
+from shared.rest.path_template import Found, Template, Variable
 from shared.rest.style import Style
 from shared.rpc.method import HttpRule
 
 _MASK: Final = "google.protobuf.FieldMask"
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """A variable of the path and the field that it sets."""
+
+    variable: Variable
+    parents: tuple[str, ...]
+    name: str
+    read: Callable[[str], Any]
+
+    @classmethod
+    def of(cls, descriptor: Descriptor, variable: Variable) -> _Binding:
+        """Raises ValueError when the field does not exist or cannot be a text."""
+        *parents, field = _field_at(descriptor, variable.field)
+        if field.is_repeated or descriptors.is_message(field):
+            raise ValueError(f"a path cannot hold {variable.field!r}")
+        return cls(variable, tuple(f.name for f in parents), field.name, query.reader_of(field))
+
+    def set(self, message: Message, parts: list[str]) -> None:
+        value = self.read(self.variable.text(parts))
+        for parent in self.parents:
+            message = getattr(message, parent)
+        setattr(message, self.name, value)
 
 
 class Transcoder:
@@ -25,19 +50,16 @@ class Transcoder:
     def __init__(self, request: type[Message], rule: HttpRule, template: Template, style: Style) -> None:
         self._request = request
         self._style = style
-        self._template = template
         descriptor = descriptors.of(request)
-        self._bindings = {v.field: _field_at(descriptor, v.field) for v in template.variables}
-        for path, chain in self._bindings.items():
-            if chain[-1].is_repeated or descriptors.is_message(chain[-1]):
-                raise ValueError(f"a path cannot hold {path!r}")
+        self._bindings = [_Binding.of(descriptor, variable) for variable in template.variables]
         self._body: FieldDescriptor | None = None
         if rule.body not in ("", "*"):
             self._body, *deeper = _field_at(descriptor, rule.body)
             if deeper:
                 raise ValueError(f"a body is one field of the request, not {rule.body!r}")
         self._whole = rule.body == "*"
-        bound = [*self._bindings, *([rule.body] if rule.body else [])]
+        self._bound = {variable.field for variable in template.variables}
+        bound = {*self._bound, rule.body} - {""}
         self._query = query.QueryReader(descriptor, bound, style.unknown_query)
         self._mask = self._mask_field(rule)
 
@@ -61,8 +83,11 @@ class Transcoder:
             taken = self._query.read(message, _without_pretty(pairs, self._style), reading)
         if self._body is not None and descriptors.is_message(self._body) and not self._body.is_repeated:
             getattr(message, self._body.name).SetInParent()
-        if self._template.variables:
-            self._bind(message, self._template.bind(found.parts, reading.errors), reading)
+        for binding in self._bindings:
+            try:
+                binding.set(message, found.parts)
+            except ValueError as error:
+                reading.fail(binding.variable.field, str(error))
         if self._mask is not None and self._mask not in taken and isinstance(loaded, dict):
             self._derive_mask(message, loaded)
         if resume_token:
@@ -87,17 +112,6 @@ class Transcoder:
             json_reader.read_field(message, self._body, value, reading, self._body.name)
         return value
 
-    def _bind(self, message: Message, bindings: Mapping[str, str], reading: Reading) -> None:
-        for path, text in bindings.items():
-            *parents, field = self._bindings[path]
-            target = message
-            for parent in parents:
-                target = getattr(target, parent.name)
-            try:
-                setattr(target, field.name, query.scalar_of(field, text))
-            except ValueError as error:
-                reading.fail(path, str(error))
-
     def _mask_field(self, rule: HttpRule) -> str | None:
         """The field that lists what a PATCH changes, when the request has one and the body is a message."""
         found = descriptors.of(self._request).fields_by_name.get("update_mask")
@@ -107,7 +121,7 @@ class Transcoder:
     def _derive_mask(self, message: Message, body: dict[str, Any]) -> None:
         """A PATCH without a mask changes the fields that its body has."""
         assert self._body is not None
-        bound = {path.partition(".")[2] for path in self._bindings}
+        bound = {path.partition(".")[2] for path in self._bound}
         paths = [path for path in _paths(descriptors.message_of(self._body), body) if path not in bound]
         getattr(message, "update_mask").paths.extend(paths)  # noqa: B009
 
