@@ -349,12 +349,14 @@ _orders = st.lists(
 
 @dataclass(frozen=True)
 class PageCase:
-    """Records, a query, the size of a page, and the records that are written between pages."""
+    """Records, a query, the size of a page, the records that are written between pages, and places to
+    start from that no record need have."""
 
     records: list[tuple[str, Fields]]
     query: Query
     size: int
     writes: list[tuple[str, Fields | None]]
+    places: list[tuple[str, Fields, bool]]
 
 
 page_cases = st.builds(
@@ -371,6 +373,7 @@ page_cases = st.builds(
     ),
     st.integers(1, 7),
     st.lists(st.tuples(st.sampled_from(["w1", "w2", "w3"]), st.one_of(_fields, st.none())), max_size=6),
+    st.lists(st.tuples(st.sampled_from(["", "n05", "zz"]), _fields, st.booleans()), max_size=6),
 )
 
 
@@ -475,6 +478,20 @@ async def run_pages(store: Store, case: PageCase) -> None:
         )
         back = replace(turned.query, after=replace(place, inclusive=False), limit=2)
         assert await collect(store.scan(back)) == now[:number][::-1][:2]
+
+    for name, fields, inclusive in case.places:
+        marker = Record("item", name, "", 0, 0, body(**fields))
+        place = Position(tuple(value_of(marker, o.index) for o in case.query.order), name, inclusive)
+        behind = [r for r in now if is_behind(r, marker, case.query, inclusive)]
+        assert await collect(store.scan(replace(case.query, after=place))) == behind
+
+
+def is_behind(record: Record, marker: Record, query: Query, inclusive: bool) -> bool:
+    """Whether a record comes after a marker in the order of `query`, or may stand at it."""
+    same = [rank(value_of(r, o.index)) for o in query.order for r in (record, marker)]
+    if record.name == marker.name and same[::2] == same[1::2]:
+        return inclusive
+    return naive([record, marker], replace(query, where=(), parent=None))[1] is record
 
 
 def check_pages(open_store: OpenStore, case: PageCase) -> None:

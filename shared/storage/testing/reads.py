@@ -214,6 +214,39 @@ class ReadContract(StoreHooks):
         assert await scanned(store, replace(query, after=Position((None,), ""))) == ["a", "b", "c"]
         assert await scanned(store, replace(query, after=Position((9,), ""))) == []
 
+    @pytest.mark.parametrize(
+        ("operator", "descending", "place", "expected"),
+        [
+            ("=", False, (1, "z"), "bc"),
+            ("=", False, (3, "b"), "c"),
+            ("=", False, (5, ""), ""),
+            ("=", True, (1, "z"), ""),
+            ("=", True, (3, "c"), "b"),
+            ("=", True, (5, ""), "cb"),
+            (">", False, (1, ""), "d"),
+            (">", False, (3, "a"), "d"),
+            (">", False, (5, "c"), "d"),
+            (">", False, (5, "d"), ""),
+            (">=", False, (None, ""), "bcd"),
+            (">=", False, (3, "b"), "cd"),
+            ("<", True, (5, "z"), "a"),
+            ("<", True, (3, "z"), "a"),
+            ("<", True, (1, "b"), "a"),
+            ("<", True, (1, "a"), ""),
+            ("<=", True, (3, "c"), "ba"),
+            ("<=", True, (9, ""), "cba"),
+            ("<=", False, (1, "a"), "bc"),
+            (">=", True, (5, "d"), "cb"),
+        ],
+    )
+    async def test_a_position_and_a_condition_on_one_index(
+        self, store: Store, operator: Operator, descending: bool, place: tuple[int | None, str], expected: str
+    ) -> None:
+        await fill(store, {n: body(size=s) for n, s in [("a", 1), ("b", 3), ("c", 3), ("d", 5)]})
+        order, position = (Order("size", descending),), Position(place[:1], place[1])
+        query = Query("item", None, where("size", operator, 3), order, descending, position)
+        assert "".join(await scanned(store, query)) == expected
+
     async def test_limits(self, store: Store) -> None:
         await fill(store, {n: body() for n in "abcde"})
         assert await scanned(store, Query("item", limit=0)) == []
