@@ -110,7 +110,8 @@ def _folder(yard: Yard) -> Iterator[Finding]:
         yield Finding("note", "data", f"{data} is not there yet; the first `make run-all` makes it")
         return
     private = [path for path in (yard.token_file, *data.glob("keys/*")) if path.is_file()]
-    open_ = [str(path) for path in private if path.stat().st_mode & 0o077]
+    # A mounted secret may be readable for its group.
+    open_ = [str(path) for path in private if path.stat().st_mode & 0o027]
     if open_:
         yield Finding("bad", "data", f"others may read {', '.join(open_)}; chmod 600")
     free = shutil.disk_usage(data).free
@@ -172,11 +173,13 @@ async def _processes(yard: Yard) -> AsyncIterator[Finding]:
 
 async def _serves(yard: Yard, program: Program) -> bool:
     """Whether anything listens on the process's HTTP port."""
-    return await asyncio.to_thread(ports.is_taken, yard.config.host, yard.config.ports(program.name)[1])
+    return await asyncio.to_thread(
+        ports.is_taken, yard.config.host, yard.config.counted_ports(program.name)[1]
+    )
 
 
 def _not_running(yard: Yard, program: Program, *, expected: bool) -> Finding:
-    for port in dict.fromkeys(yard.config.ports(program.name)):
+    for port in dict.fromkeys(yard.config.counted_ports(program.name)):
         if ports.is_taken(yard.config.host, port):
             return Finding("bad", program.name, f"port {port} is taken by {ports.holder(port)}")
     if expected:
@@ -185,7 +188,7 @@ def _not_running(yard: Yard, program: Program, *, expected: bool) -> Finding:
 
 
 async def _ready(yard: Yard, program: Program, prober: Prober) -> Finding:
-    port = yard.config.ports(program.name)[1]
+    port = yard.config.counted_ports(program.name)[1]
     why = await prober.problem(suite.base_url(yard.config, program.name))
     if not why:
         return Finding("ok", program.name, f"ready on port {port}")

@@ -72,7 +72,7 @@ def dial_host(config: Config) -> str:
 def targets(config: Config) -> dict[str, str]:
     """`host:port` of the gRPC port of each service; the setting `services` overrides single ones."""
     host = dial_host(config)
-    found = {program.name: f"{host}:{config.ports(program.name)[0]}" for program in services(config)}
+    found = {program.name: f"{host}:{config.counted_ports(program.name)[0]}" for program in services(config)}
     for entry in filter(None, (part.strip() for part in config.services.split(","))):
         name, _, target = entry.partition("=")
         if name not in PORTS or not target:
@@ -85,4 +85,4 @@ def targets(config: Config) -> dict[str, str]:
 def base_url(config: Config, name: str) -> str:
     """Of the HTTP port of a process."""
     scheme = "https" if config.tls_cert else "http"
-    return f"{scheme}://{dial_host(config)}:{config.ports(name)[1]}"
+    return f"{scheme}://{dial_host(config)}:{config.counted_ports(name)[1]}"

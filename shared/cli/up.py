@@ -56,7 +56,7 @@ def up(
 def check(config: Config) -> None:
     """Raise InvalidArgument for settings that `up` cannot give to all its processes."""
     for name in _SINGLE:
-        if getattr(config, name):
+        if getattr(config, name) not in (None, ""):
             raise InvalidArgument.at(f"ROUNDHOUSE_{name.upper()}", "is for a single process; use --base-port")
     if "%" in str(config.data.absolute()):
         # The supervisor's configuration would take it for a variable.
@@ -135,7 +135,7 @@ class Up:
         config = self.yard.config
         taken = []
         for program in self.programs:
-            grpc, http = config.ports(program.name)
+            grpc, http = config.counted_ports(program.name)
             uses = [("HTTP", http)] if program.is_console else [("gRPC", grpc), ("REST", http)]
             for use, port in uses:
                 if ports.is_taken(config.host, port):

@@ -64,7 +64,7 @@ def tls(tmp_path: Path) -> dict[str, str]:
 
 
 def test_everything_speaks_tls(tmp_path: Path, tls: dict[str, str]) -> None:
-    with Up(tmp_path / "data", **tls) as up:
+    with Up(tmp_path / "data", base_port=None, **tls) as up:
         up.ready()
         url = f"https://{HOST}:{up.base_port}"
         up.wait_for(rf"console +{url}/sign-in\?code=\S+")

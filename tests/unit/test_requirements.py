@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"shared", "services", "admin_ui", "deploy", "bench", "tests"}
+OURS = {"shared", "services", "admin_ui", "bench", "tests"}
 # Run as programs, or needed by what is installed: nothing imports them.
 NOT_IMPORTED = {"supervisor", "setuptools"}
 # Found in several distributions, or in one of another name that the metadata does not tell.
@@ -88,7 +88,7 @@ def test_what_we_import_we_require() -> None:
     required = wanted(ROOT / "requirements.in")
     missing = {
         module: path.relative_to(ROOT)
-        for module, path in imports("shared", "services", "admin_ui", "deploy").items()
+        for module, path in imports("shared", "services", "admin_ui").items()
         if not distributions(module) & required
     }
     assert not missing
@@ -96,6 +96,6 @@ def test_what_we_import_we_require() -> None:
 
 def test_what_we_require_we_import() -> None:
     used: set[str] = set()
-    for module in imports("shared", "services", "admin_ui", "deploy"):
+    for module in imports("shared", "services", "admin_ui"):
         used |= distributions(module)
     assert wanted(ROOT / "requirements.in") - used - NOT_IMPORTED == set()
