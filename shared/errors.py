@@ -26,15 +26,23 @@ class ApiError(Exception):
 
 
 class InvalidArgument(ApiError):
-    """The request is wrong whatever is stored. Names every field that is."""
+    """The request is wrong whatever is stored. Names every field that is.
 
-    def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
+    `position`: characters from the start of a text field to what is wrong in it.
+    """
+
+    def __init__(
+        self, message: str, violations: Sequence[Violation] = (), *, position: int | None = None
+    ) -> None:
         super().__init__(message)
         self.violations = tuple(violations)
+        self.position = position
 
     @classmethod
-    def at(cls, field: str, description: str) -> InvalidArgument:
-        return cls.of([Violation(field, description)])
+    def at(cls, field: str, description: str, *, position: int | None = None) -> InvalidArgument:
+        found = cls.of([Violation(field, description)])
+        found.position = position
+        return found
 
     @classmethod
     def of(cls, violations: Sequence[Violation]) -> InvalidArgument:

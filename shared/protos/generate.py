@@ -63,7 +63,8 @@ def generate() -> None:
     outputs = [f"--{kind}_out={PB}" for kind in ("python", "pyi", "grpc_python")]
     if protoc.main(["protoc", *includes, *outputs, *sources()]) != 0:
         raise SystemExit("the proto files do not compile")
-    roots = {name.split("/")[0] for name in sources()}
+    # protoc spells a folder called x-y as package x_y.
+    roots = {name.split("/")[0].replace("-", "_") for name in sources()}
     for module in [*PB.rglob("*.py"), *PB.rglob("*.pyi")]:
         module.write_text(relative(module.read_text(), module, roots))
     for folder in [PB, *(path for path in PB.rglob("*") if path.is_dir())]:

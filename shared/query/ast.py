@@ -12,15 +12,18 @@ from typing import Literal
 from shared.storage.port import Value
 
 Comparison = Literal["=", "!=", "<", "<=", ">", ">="]
+# Bytes are a whole message, serialized deterministically; it can only be equal or not.
+Operand = Value | float | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The field against one value. An absent field differs from every value and orders below all."""
+    """The field against one value. An absent field differs from every value and orders below all.
+    Of a path through a repeated field one element must satisfy it; `!=` is the negation of `=`."""
 
     field: str
     operator: Comparison
-    value: Value
+    value: Operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,52 @@ class Substring:
 
     field: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """The repeated field has an element that equals `value`."""
+
+    field: str
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class HasEntries:
+    """The map has all entries; a value of None asks for the key alone."""
+
+    field: str
+    entries: tuple[tuple[str, Value | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NameMatches:
+    """The resource name equals `pattern`, in which `-` stands for any id."""
+
+    field: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """The whole text fits: `%` is any run, `_` one character, a backslash takes the next as it is."""
+
+    field: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """The message, time, name or reference is unset, the list or map empty, the key missing."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsNan:
+    """The number is not one."""
+
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +107,5 @@ class Or:
     items: tuple[Node, ...]
 
 
-Node = Compare | In | Substring | Not | And | Or
+Node = Compare | In | Substring | Has | HasEntries | NameMatches | Like | IsNull | IsNan | Not | And | Or
 EVERYTHING = And(())

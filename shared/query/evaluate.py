@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
-from shared.query.ast import And, Compare, In, Node, Not, Or, Substring
-from shared.query.schema import Schema
+from shared.query import like
+from shared.query.ast import (
+    And,
+    Compare,
+    Has,
+    HasEntries,
+    In,
+    IsNan,
+    IsNull,
+    Like,
+    NameMatches,
+    Node,
+    Not,
+    Or,
+    Substring,
+)
+from shared.query.schema import Field, Schema
 from shared.storage.port import NULL, Value
 
 Predicate = Callable[[Any], bool]
@@ -42,27 +58,65 @@ def compile(node: Node, schema: Schema) -> Predicate:
         case Not(item):
             inner = compile(item, schema)
             return lambda message: not inner(message)
-        case In(name, values):
-            get, allowed = schema[name].get, frozenset(values)
-            return lambda message: get(message) in allowed
-        case Substring(name, text):
-            return _substring(schema[name].get, text.casefold())
+        case Compare(name, "!=", value) if schema[name].many:
+            equal = compile(Compare(name, "=", value), schema)
+            return lambda message: not equal(message)
         case Compare(name, op, value):
-            return _compare(schema[name].get, op, value)
+            return _some(schema[name], _test(op, value))
+        case In(name, values):
+            return _some(schema[name], frozenset(values).__contains__)
+        case Substring(name, text):
+            return _some(schema[name], _holds(text.casefold()))
+        case Has(name, value):
+            return _some(schema[name], lambda element: bool(element == value))
+        case HasEntries(name, entries):
+            return _has_entries(schema[name].get, entries)
+        case NameMatches(name, pattern):
+            return _some(schema[name], _full_match("/".join(map(_id, pattern.split("/")))))
+        case Like(name, pattern):
+            fits = like.matcher(pattern)
+            return _some(schema[name], lambda value: isinstance(value, str) and fits(value))
+        case IsNull(name):
+            null = schema[name].null
+            get = schema[name].get
+            return null if null is not None else (lambda message: get(message) in (None, NULL))
+        case IsNan(name):
+            return _some(schema[name], lambda value: value != value)
 
 
-def _substring(get: Callable[[Any], Value | None], folded: str) -> Predicate:
+def _some(field: Field, test: Callable[[Any], bool]) -> Predicate:
+    """The field passes the test; of many values one does."""
+    get = field.get
+    if field.many:
+        return lambda message: any(map(test, get(message)))  # type: ignore[arg-type]
+    return lambda message: test(get(message))
+
+
+def _test(op: str, value: Any) -> Callable[[Any], bool]:
+    if op == "=":
+        return lambda found: bool(found == value)
+    if op == "!=":
+        return lambda found: bool(found != value)
+    compare, bound = _ORDER[op], rank(value)
+    return lambda found: compare(rank(found), bound)
+
+
+def _holds(folded: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and folded in value.casefold()
+
+
+def _has_entries(get: Callable[[Any], Any], entries: tuple[tuple[str, Any], ...]) -> Predicate:
     def test(message: Any) -> bool:
-        value = get(message)
-        return isinstance(value, str) and folded in value.casefold()
+        found = get(message)
+        return all(key in found and (value is None or found[key] == value) for key, value in entries)
 
     return test
 
 
-def _compare(get: Callable[[Any], Value | None], op: str, value: Value) -> Predicate:
-    if op == "=":
-        return lambda message: get(message) == value
-    if op == "!=":
-        return lambda message: get(message) != value
-    compare, bound = _ORDER[op], rank(value)
-    return lambda message: compare(rank(get(message)), bound)
+def _full_match(regex: str) -> Callable[[Any], bool]:
+    compiled = re.compile(regex, re.DOTALL)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
+def _id(segment: str) -> str:
+    return "[^/]+" if segment == "-" else re.escape(segment)

@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 from shared.storage.port import NULL, Index, Value
 
-FieldType = Literal["text", "int", "timestamp"]
+FieldType = Literal[
+    "text", "int", "double", "bool", "enum", "timestamp", "duration", "name", "message", "map"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`get` answers the value of a message: text or an integer (a timestamp in whole seconds),
-    NULL when it is null and None when it is missing."""
+    """`get` answers the value of a message: text or an integer (bools and enums as numbers, times in
+    the unit that the dialect compares), NULL when it is null and None when it is missing. With
+    `many` it answers a tuple of the values of all elements."""
 
     name: str
     type: FieldType
@@ -24,6 +27,14 @@ class Field:
     # The store keeps the case-folded text under `<name>_folded`, for Substring.
     folded: bool = False
     aliases: tuple[str, ...] = ()
+    # The path goes through a repeated field, or ends at one (`repeated`).
+    many: bool = False
+    repeated: bool = False
+    # For IsNull.
+    null: Callable[[Any], bool] | None = None
+    # Of an enum, a message or a map's values; the form of a name.
+    descriptor: Any = None
+    pattern: Any = None
 
     @property
     def folded_index(self) -> str:
@@ -76,6 +87,6 @@ class Schema:
     def _indexes(self) -> Iterable[Index]:
         for entry in self.fields:
             if entry.indexed:
-                yield Index(entry.name, "text" if entry.type == "text" else "int")
+                yield Index(entry.name, "text" if entry.type in ("text", "name") else "int")
             if entry.folded:
                 yield Index(entry.folded_index, "text")

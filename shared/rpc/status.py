@@ -130,6 +130,9 @@ def _details(error: BaseException, reason: str) -> tuple[Message, ...]:
     permission = getattr(error, "permission", "")
     if permission:
         info.metadata["permission"] = permission
+    position = getattr(error, "position", None)
+    if position is not None:
+        info.metadata["position"] = str(position)
     if getattr(error, "outcome_unknown", False):
         info.metadata["outcome"] = "unknown"
     found.append(info)
