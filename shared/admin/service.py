@@ -18,7 +18,7 @@ from shared.resource.definition import CLAIM
 from shared.rpc.method import Call
 from shared.storage.errors import Conflict, Exists
 from shared.storage.port import Query, Store
-from shared.watch.stateless import Chunk, Watch
+from shared.watch.stateless import Chunk, Start, Watch
 from shared.watch.tailer import Tailer
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["AdminService"]
@@ -175,7 +175,7 @@ class AdminService:
             (lambda body: True) if filter == EVERYTHING else (lambda body: test(definition.parse(body))),
             page_token.fingerprint("watch", definition.kind, request.filter),
         )
-        async with aclosing(watch.run(request.resume_token, from_now=request.from_now)) as chunks:
+        async with aclosing(watch.run(Start(request.resume_token, now=request.from_now))) as chunks:
             async for chunk in chunks:
                 yield self._shown(chunk)
 

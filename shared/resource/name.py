@@ -35,6 +35,17 @@ class Pattern:
             raise InvalidArgument.at(parameter, f"{name!r} is not of the form {self.template}")
         return match.groupdict()
 
+    def accepts(self, name: str) -> bool:
+        """A name of this form in which `-` may stand for any id."""
+        parts, own = name.split("/"), self.template.split("/")
+        return len(parts) == len(own) and all(map(self._fits, own, parts))
+
+    def _fits(self, place: str, part: str) -> bool:
+        variable = _VARIABLE.fullmatch(place)
+        if variable is None:
+            return part == place
+        return part == "-" or re.fullmatch(self.ids.get(variable[1], "[^/]+"), part, re.ASCII) is not None
+
     def matches(self, name: str) -> bool:
         return self._regex.fullmatch(name) is not None
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from shared.service.service import Clock
 from shared.storage.errors import StoreError
 from shared.storage.port import Store
+from shared.storage.times import revision_at
 
 log = logging.getLogger(__name__)
 PERIOD = 60.0
@@ -18,15 +19,11 @@ async def compaction_point(store: Store, *, older_than: int, keep: int) -> int:
     """The newest revision that may be compacted: older than `older_than` (nanoseconds since 1970)
     and with more than `keep` changes behind it; 0 when there is none."""
     floor = await store.floor()
-    low, high = floor, await store.head() - keep
-    while low < high:
-        middle = (low + high + 1) // 2
-        commits = await store.changes(middle - 1, 1)
-        if commits and commits[0].at < older_than:
-            low = middle
-        else:
-            high = middle - 1
-    return low if low > floor else 0
+    deepest = await store.head() - keep
+    if deepest <= floor:
+        return 0
+    found = await revision_at(store, older_than - 1, below=deepest)
+    return found if found is not None and found > floor else 0
 
 
 async def run(

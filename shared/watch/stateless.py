@@ -6,37 +6,57 @@ slow reader makes the next difference longer, never a queue.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shared.storage.errors import Compacted, FutureRevision
+from shared.storage.errors import Compacted, FutureRevision, StoreUnavailable
 from shared.storage.port import Query, Record, Store
+from shared.storage.times import revision_at
 from shared.watch.resume_token import ResumeToken, decode
 from shared.watch.tailer import Tailer
 
 # Commits that one difference takes in at the most; what is behind them is the next difference.
 REACH = 1000
+# A snapshot that broke off is sent again so often, each time a little later.
+_TRIES = 5
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Part of a change set. `current`: created, changed, or now matching. The last chunk of a set
     has `is_current` and the token of `revision`. After `is_hard_reset` the client holds nothing and
-    a snapshot follows."""
+    a snapshot follows; after `is_soft_reset` it drops the chunks since the last `is_current`, which
+    are sent anew. `size` is set in a heartbeat only: how many resources the client must hold."""
 
     current: tuple[Record, ...] = ()
     removed: tuple[str, ...] = ()
     is_current: bool = False
     is_hard_reset: bool = False
+    is_soft_reset: bool = False
     token: str = ""
     revision: int = 0
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a session begins: with a snapshot, after a token, at a time (nanoseconds since 1970), or
+    now."""
+
+    resume_token: str = ""
+    time: int | None = None
+    now: bool = False
 
 
 @dataclass(frozen=True)
 class Watch:
     """`matches` decides on bodies and must imply the conditions of `query`, whose order, position
-    and limit are ignored. `fingerprint` names the query in tokens."""
+    and limit are ignored. `shown` is what of a body the client sees: a change of anything else is
+    not sent. `fingerprint` names the query in tokens."""
 
     store: Store
     tailer: Tailer
@@ -44,82 +64,181 @@ class Watch:
     matches: Callable[[bytes], bool]
     fingerprint: str
     chunk_size: int = 100
-    # Revisions outside the query after which an empty change set carries a fresh token, so that a
-    # quiet watch does not fall behind the log.
-    bookmark_every: int = 1000
+    shown: Callable[[bytes], bytes] = lambda body: body
+    # An empty change set carries a fresh token once so many revisions outside the query have passed
+    # and so many seconds since the last token: a quiet watch must not fall behind the log.
+    bookmark_revisions: int = 1000
+    bookmark_seconds: float = 0.0
+    # Seconds of silence after which a heartbeat is sent; 0 sends none.
+    heartbeat: float = 0.0
 
-    async def run(self, resume_token: str = "", *, from_now: bool = False) -> AsyncGenerator[Chunk, None]:
+    async def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
-        before, or with a token what changed since it (at least an empty set); `from_now` starts
-        with an empty set instead. Raises InvalidArgument for a token that is wrong, StoreUnavailable
-        when the process stops. A token that is too old, or of another epoch, is a hard reset."""
-        epoch = await self.store.epoch()
-        at, reset = await self._start(resume_token, epoch, from_now)
-        # What the client was told last; below `at` when only other things changed since.
-        told = None
-        while True:
-            try:
-                if at is None:
-                    if reset:
-                        yield Chunk(is_hard_reset=True)
-                    at = told = await self.store.head()
-                    async with aclosing(self._snapshot(at, epoch)) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                target = await self.store.head() if told is None else await self.tailer.wait(at)
-                current, removed, at = await self._difference(at, target)
-            except Compacted:
-                at, reset = None, True
-                continue
-            if told is None or current or removed or at - told >= self.bookmark_every:
-                for chunk in self._chunks(current, removed, self._last(at, epoch)):
-                    yield chunk
-                told = at
+        before; with a token it is what changed since (at least an empty set); with a time, or now,
+        it is empty, and what changed since that time follows.
 
-    async def _start(self, resume_token: str, epoch: str, from_now: bool) -> tuple[int | None, bool]:
-        """The revision that the client holds, None when it needs a snapshot, and whether it must
-        drop something first."""
-        if not resume_token:
-            return (await self.store.head(), False) if from_now else (None, False)
-        token = decode(resume_token, self.fingerprint)
-        if token.epoch == epoch and await self._readable(token.revision):
-            return token.revision, False
-        return None, True
+        Raises InvalidArgument for a token that is wrong, StoreUnavailable when the process stops. A
+        token or a time that the log does not reach, or another epoch, is a hard reset.
+        """
+        session = _Session(self, await self.store.epoch())
+        async with aclosing(session.run(start)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+class _Session:
+    def __init__(self, watch: Watch, epoch: str) -> None:
+        self._watch = watch
+        self._store = watch.store
+        self._epoch = epoch
+        # The revision whose state the client holds, apart from changes that do not concern it.
+        self._at = 0
+        # How many resources it holds.
+        self._size = 0
+        # What it was told last, and when.
+        self._told = 0
+        self._told_at = 0.0
+
+    async def run(self, start: Start) -> AsyncGenerator[Chunk, None]:
+        position, reset = await self._position(start)
+        owed = False
+        while True:
+            if position is None:
+                if reset:
+                    yield Chunk(is_hard_reset=True)
+                async with aclosing(self._snapshot()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            else:
+                self._at = self._told = position
+                self._size = await self._count(position)
+                if start.resume_token:
+                    owed = True
+                else:
+                    yield self._current()
+            try:
+                async with aclosing(self._changes(owed)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except Compacted:
+                position, reset, owed = None, True, False
+
+    async def _position(self, start: Start) -> tuple[int | None, bool]:
+        """The revision that the client holds or asks for, None when it needs a snapshot; and whether
+        that takes a hard reset."""
+        if start.resume_token:
+            token = decode(start.resume_token, self._watch.fingerprint)
+            readable = token.epoch == self._epoch and await self._readable(token.revision)
+            return (token.revision, False) if readable else (None, True)
+        if start.time is not None:
+            found = await revision_at(self._store, start.time)
+            return found, found is None
+        return (await self._store.head(), False) if start.now else (None, False)
 
     async def _readable(self, revision: int) -> bool:
         try:
-            await self.store.changes(revision, 1)
+            await self._store.changes(revision, 1)
         except (Compacted, FutureRevision):
             return False
         return True
 
-    def _last(self, revision: int, epoch: str) -> Chunk:
-        token = ResumeToken(epoch, revision, self.fingerprint).encode()
-        return Chunk(is_current=True, token=token, revision=revision)
+    async def _changes(self, owed: bool) -> AsyncGenerator[Chunk, None]:
+        """What happens after `self._at`; `owed`: answer at once, with an empty set if need be."""
+        while True:
+            target = await self._store.head() if owed else await self._wait()
+            if target is None:
+                yield self._tick()
+                continue
+            current, removed = await self._difference(target)
+            if owed or current or removed or self._bookmark_due():
+                for chunk in self._chunks(current, removed):
+                    yield chunk
+            owed = False
 
-    async def _snapshot(self, at: int, epoch: str) -> AsyncGenerator[Chunk, None]:
+    async def _wait(self) -> int | None:
+        """A newer revision, or None when a heartbeat is due."""
+        if not self._watch.heartbeat:
+            return await self._watch.tailer.wait(self._at)
+        try:
+            async with asyncio.timeout(self._watch.heartbeat):
+                return await self._watch.tailer.wait(self._at)
+        except TimeoutError:
+            return None
+
+    def _tick(self) -> Chunk:
+        """After some silence: a fresh token when one is due, else a heartbeat."""
+        if self._at > self._told and time.monotonic() - self._told_at >= self._watch.bookmark_seconds:
+            return self._current()
+        return Chunk(size=self._size)
+
+    def _bookmark_due(self) -> bool:
+        watch = self._watch
+        return (
+            self._at - self._told >= watch.bookmark_revisions
+            and time.monotonic() - self._told_at >= watch.bookmark_seconds
+        )
+
+    def _current(self, chunk: Chunk = Chunk()) -> Chunk:
+        """`chunk` as the last of a change set that leads to `self._at`."""
+        self._told, self._told_at = self._at, time.monotonic()
+        token = ResumeToken(self._epoch, self._at, self._watch.fingerprint).encode()
+        return replace(chunk, is_current=True, token=token, revision=self._at)
+
+    async def _snapshot(self) -> AsyncGenerator[Chunk, None]:
+        """All there is, again from the start when the store fails in the midst of it."""
+        for failures in range(1, _TRIES + 1):
+            sent = False
+            try:
+                async with aclosing(self._snapshot_at(await self._store.head())) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                        sent = True
+                return
+            except Compacted:
+                if sent:
+                    yield Chunk(is_soft_reset=True)
+            except StoreUnavailable:
+                if failures == _TRIES:
+                    raise
+                if sent:
+                    yield Chunk(is_soft_reset=True)
+                await asyncio.sleep(_PAUSE * failures)
+        raise StoreUnavailable("the log is compacted faster than a snapshot can be read; try again")
+
+    async def _snapshot_at(self, at: int) -> AsyncGenerator[Chunk, None]:
         held: list[Record] = []
-        async with aclosing(self.store.scan(self.query, at=at)) as records:
+        size = 0
+        async with aclosing(self._store.scan(self._watch.query, at=at)) as records:
             async for record in records:
-                if not self.matches(record.body):
+                if not self._watch.matches(record.body):
                     continue
-                if len(held) == self.chunk_size:
+                if len(held) == self._watch.chunk_size:
                     yield Chunk(current=tuple(held))
                     held = []
                 held.append(record)
-        last = self._last(at, epoch)
-        yield Chunk(tuple(held), is_current=True, token=last.token, revision=at)
+                size += 1
+        self._at, self._size = at, size
+        yield self._current(Chunk(current=tuple(held)))
 
-    async def _difference(self, after: int, target: int) -> tuple[list[Record], list[str], int]:
-        """What moves a client from the state at `after` to the state at the revision answered."""
+    async def _count(self, at: int) -> int:
+        """How many resources a client holds that stands at `at`: for heartbeats only."""
+        if not self._watch.heartbeat:
+            return 0
+        count = 0
+        async with aclosing(self._store.scan(self._watch.query, at=at)) as records:
+            async for record in records:
+                count += self._watch.matches(record.body)
+        return count
+
+    async def _difference(self, target: int) -> tuple[list[Record], list[str]]:
+        """What moves the client on from `self._at`, which is moved too, at most to `target`."""
+        watch, reached = self._watch, self._at
         first: dict[str, bytes | None] = {}
         last: dict[str, Record | None] = {}
-        reached = after
-        while reached < target and reached - after < REACH:
-            commits = await self.store.changes(reached, min(256, target - reached))
-            for commit in commits:
+        while reached < target and reached - self._at < REACH:
+            for commit in await watch.tailer.commits(reached, min(256, target - reached)):
                 for change in commit.changes:
-                    if change.kind != self.query.kind:
+                    if change.kind != watch.query.kind or watch.query.parent not in (None, change.parent):
                         continue
                     first.setdefault(change.name, change.before)
                     last[change.name] = (
@@ -138,16 +257,20 @@ class Watch:
         current, removed = [], []
         for name, record in last.items():
             before = first[name]
-            if record is not None and self.matches(record.body):
-                if before != record.body:
+            held = before is not None and watch.matches(before)
+            if record is not None and watch.matches(record.body):
+                if not held or before is None or watch.shown(before) != watch.shown(record.body):
                     current.append(record)
-            elif before is not None and self.matches(before):
+                self._size += not held
+            elif held:
                 removed.append(name)
-        return current, removed, reached
+                self._size -= 1
+        self._at = reached
+        return current, removed
 
-    def _chunks(self, current: list[Record], removed: list[str], last: Chunk) -> list[Chunk]:
-        size = self.chunk_size
+    def _chunks(self, current: list[Record], removed: list[str]) -> list[Chunk]:
+        size = self._watch.chunk_size
         chunks = [Chunk(current=tuple(current[i : i + size])) for i in range(0, len(current), size)]
         chunks += [Chunk(removed=tuple(removed[i : i + size])) for i in range(0, len(removed), size)]
         end = chunks.pop() if chunks else Chunk()
-        return [*chunks, Chunk(end.current, end.removed, True, False, last.token, last.revision)]
+        return [*chunks, self._current(end)]

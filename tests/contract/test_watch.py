@@ -18,7 +18,7 @@ from shared.storage.errors import StoreUnavailable
 from shared.storage.memory import MemoryStore
 from shared.storage.port import Author, Condition, Delete, Expect, Index, Kind, Put, Query, Store
 from shared.storage.sqlite import SqliteStore
-from shared.watch.stateless import Chunk, Watch
+from shared.watch.stateless import Chunk, Start, Watch
 from shared.watch.tailer import Tailer
 
 BY = Author("test")
@@ -98,7 +98,7 @@ def watch(
         lambda data: json.loads(data) >= least,
         f"least {least}",
         chunk_size,
-        bookmark_every,
+        bookmark_revisions=bookmark_every,
     )
 
 
@@ -126,7 +126,7 @@ def test_a_client_folded_from_any_watch_equals_the_store(
 
             def connect() -> AsyncIterator[Chunk]:
                 client.pending = []
-                return watch(store, tailer, least, chunk_size=chunk_size).run(client.token)
+                return watch(store, tailer, least, chunk_size=chunk_size).run(Start(client.token))
 
             chunks = connect()
             for action, name, number in steps:
@@ -172,7 +172,7 @@ async def test_the_snapshot_covers_every_write_acknowledged_before(yard: tuple[S
 async def test_a_commit_is_never_split_across_change_sets(yard: tuple[Store, Tailer]) -> None:
     store, tailer = yard
     client = Client()
-    async with aclosing(watch(store, tailer).run(from_now=True)) as chunks:
+    async with aclosing(watch(store, tailer).run(Start(now=True))) as chunks:
         await client.until(chunks, lambda: client.sets == 1)
         await store.commit([Put("thing", f"t{n}", body(n)) for n in range(9)], by=BY)
         await client.until(chunks, lambda: client.sets == 2)
@@ -215,7 +215,7 @@ async def test_a_token_that_was_compacted_away_is_a_hard_reset(yard: tuple[Store
     await store.commit([Delete("thing", "a"), Put("thing", "b", body(2))], by=BY)
     await store.commit([Put("thing", "c", body(3))], by=BY)
     await store.compact(3)
-    async with aclosing(watch(store, tailer).run(client.token)) as chunks:
+    async with aclosing(watch(store, tailer).run(Start(client.token))) as chunks:
         await client.until(chunks, lambda: client.sets == 2)
     assert client.resets == 1
     assert client.held == {"b": body(2), "c": body(3)}
@@ -230,7 +230,7 @@ async def test_a_token_of_another_store_is_a_hard_reset(yard: tuple[Store, Taile
         aclosing(watch(strange, its_tailer).run()) as chunks,
     ):
         await client.until(chunks, lambda: client.sets == 1)
-    async with aclosing(watch(store, tailer).run(client.token)) as chunks:
+    async with aclosing(watch(store, tailer).run(Start(client.token))) as chunks:
         await client.until(chunks, lambda: client.sets == 2)
     assert client.resets == 1 and client.held == {"a": body(1)}
 
@@ -239,7 +239,7 @@ async def test_a_token_of_another_store_is_a_hard_reset(yard: tuple[Store, Taile
 async def test_a_token_that_is_none_is_refused(yard: tuple[Store, Tailer], token: str) -> None:
     store, tailer = yard
     with pytest.raises(InvalidArgument, match="resume_token"):
-        await anext(watch(store, tailer).run(token))
+        await anext(watch(store, tailer).run(Start(token)))
 
 
 async def test_a_token_of_another_query_is_refused(yard: tuple[Store, Tailer]) -> None:
@@ -248,7 +248,7 @@ async def test_a_token_of_another_query_is_refused(yard: tuple[Store, Tailer]) -
     async with aclosing(watch(store, tailer, 1).run()) as chunks:
         await client.until(chunks, lambda: client.sets == 1)
     with pytest.raises(InvalidArgument, match="another query"):
-        await anext(watch(store, tailer, 2).run(client.token))
+        await anext(watch(store, tailer, 2).run(Start(client.token)))
 
 
 async def test_a_stop_ends_idle_watches_with_unavailable(yard: tuple[Store, Tailer]) -> None:
