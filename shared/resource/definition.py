@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,8 @@ from shared.query.schema import Schema
 from shared.storage.port import Kind, Store
 
 T = TypeVar("T", bound=Message)
+# Whether (kind, name) exists once everything is written.
+Lookup = Callable[[str, str], Awaitable[bool]]
 
 
 class Strategy(Generic[T]):
@@ -31,6 +33,15 @@ class Strategy(Generic[T]):
 
     def canonicalize(self, new: T) -> None:
         """One form for values that mean the same."""
+
+    def submitted(self, item: T) -> Iterable[Violation]:
+        """What is wrong with a manifest's item as it was written, before the rules: fields that only
+        the server sets."""
+        return ()
+
+    async def relations(self, new: T, after: Lookup) -> Sequence[Violation]:
+        """What is wrong between resources once everything that is written together is written."""
+        return ()
 
     def claims(self, resource: T) -> Iterable[str]:
         """Names that no other resource may claim at the same time: uniqueness beside the name."""

@@ -1,0 +1,243 @@
+"""The four kinds of the catalogue: fields, views, indexes and rules of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from services.meta.names import DEPLOYMENT, REGION, RESOURCE, SERVICE, NamePattern, parent_of
+from shared.errors import FailedPrecondition, Violation
+from shared.pb.edgelq_sdk.meta.proto.v1alpha2 import deployment_pb2, region_pb2, resource_pb2, service_pb2
+from shared.pb.goten_sdk.types import meta_pb2, view_pb2
+from shared.query.descriptor_schema import DescriptorSchema
+from shared.query.dialects.sqlish import Sqlish
+from shared.resource import field_mask
+from shared.resource.definition import Definition, Lookup, Strategy
+from shared.resource.projection import Views
+from shared.storage.port import Query, Store
+
+MAX_BYTES: Final = 32 * 1024
+_CREATED: Final = "metadata.create_time"
+# The server's own, of metadata.
+_OUTPUT_ONLY: Final = (
+    "create_time",
+    "update_time",
+    "delete_time",
+    "uuid",
+    "generation",
+    "resource_version",
+    "lifecycle",
+)
+_ALL: Final = frozenset({view_pb2.UNSPECIFIED, view_pb2.BASIC, view_pb2.DETAIL})
+
+
+@dataclass(frozen=True)
+class MetaKind:
+    """One type of the API: `title` is X in GetX, `collection` the xs of ListXs."""
+
+    title: str
+    kind: str
+    collection: str
+    message: type[Message]
+    pattern: NamePattern
+    # Paths of names and references -> their forms.
+    names: Mapping[str, NamePattern]
+    indexed: tuple[str, ...]
+    views: Views
+    parent: NamePattern | None = None
+
+    @property
+    def schema(self) -> DescriptorSchema:
+        return _SCHEMAS[self.kind]
+
+    @property
+    def dialect(self) -> Sqlish:
+        return _DIALECTS[self.kind]
+
+
+def _views(*names: str) -> Views:
+    everything: dict[int, tuple[str, ...] | None] = dict.fromkeys(view_pb2.View.values())
+    return Views({**everything, view_pb2.NAME: names}, masked=_ALL)
+
+
+REGIONS: Final = MetaKind(
+    "Region",
+    "region",
+    "regions",
+    region_pb2.Region,
+    REGION,
+    {"name": REGION, "connectivity_scores.dest": REGION},
+    ("title", "domain", _CREATED, "metadata.update_time"),
+    _views("name"),
+)
+DEPLOYMENTS: Final = MetaKind(
+    "Deployment",
+    "deployment",
+    "deployments",
+    deployment_pb2.Deployment,
+    DEPLOYMENT,
+    {"name": DEPLOYMENT, "service": SERVICE},
+    ("service", _CREATED, "metadata.update_time"),
+    _views("name"),
+    parent=REGION,
+)
+SERVICES: Final = MetaKind(
+    "Service",
+    "service",
+    "services",
+    service_pb2.Service,
+    SERVICE,
+    {"name": SERVICE},
+    ("display_name", "current_version", _CREATED, "metadata.update_time"),
+    _views("name", "display_name"),
+)
+RESOURCES: Final = MetaKind(
+    "Resource",
+    "resource",
+    "resources",
+    resource_pb2.Resource,
+    RESOURCE,
+    {"name": RESOURCE},
+    ("plural_name", "fqn", _CREATED, "metadata.update_time"),
+    _views("name"),
+    parent=SERVICE,
+)
+KINDS: Final = (REGIONS, DEPLOYMENTS, SERVICES, RESOURCES)
+_SCHEMAS: Final = {
+    k.kind: DescriptorSchema(k.message.DESCRIPTOR, names=k.names, indexed=k.indexed) for k in KINDS
+}
+_DIALECTS: Final = {k.kind: Sqlish(_SCHEMAS[k.kind]) for k in KINDS}
+
+
+class CatalogueRules(Strategy[Any]):
+    """What all four kinds share (meta contract, section 14)."""
+
+    def __init__(self, kind: MetaKind, clock: Callable[[], int], new_id: Callable[[], str]) -> None:
+        self._kind = kind
+        self._clock = clock
+        self._new_id = new_id
+
+    def prepare(self, new: Any, old: Any | None) -> None:
+        metadata: meta_pb2.Meta = new.metadata
+        if old is None:
+            now = self._clock()
+            metadata.create_time.FromNanoseconds(now)
+            metadata.update_time.FromNanoseconds(now)
+            metadata.uuid = self._new_id()
+            metadata.generation = 1
+            metadata.resource_version = self._new_id()
+            metadata.lifecycle.state = meta_pb2.Lifecycle.ACTIVE
+            return
+        for name in _OUTPUT_ONLY:
+            field_mask.merge(old.metadata, metadata, [name])
+        changed = field_mask.differences(old, new)
+        if changed:
+            metadata.update_time.FromNanoseconds(self._clock())
+            metadata.resource_version = self._new_id()
+            metadata.generation += any(path.split(".")[0] != "metadata" for path in changed)
+
+    def submitted(self, item: Any) -> Iterable[Violation]:
+        for name in _OUTPUT_ONLY:
+            field = item.metadata.DESCRIPTOR.fields_by_name[name]
+            if item.metadata.HasField(name) if field.has_presence else getattr(item.metadata, name):
+                yield Violation(f"metadata.{name}", "is set by the server; leave it out")
+
+    def canonicalize(self, new: Any) -> None:
+        if self._kind is RESOURCES and not new.fqn:
+            new.fqn = _fqn(new.name)
+
+    def validate(self, new: Any, old: Any | None) -> Sequence[Violation]:
+        return [Violation(field, text) for field, text in self._wrong(new) if text]
+
+    def _wrong(self, new: Any) -> Iterable[tuple[str, str]]:
+        yield "name", self._kind.pattern.storable(new.name)
+        if new.ByteSize() > MAX_BYTES:
+            yield "", f"takes {new.ByteSize()} bytes; at most {MAX_BYTES} are allowed"
+        for path, pattern, value in self._references(new):
+            yield path, pattern.storable(value)
+        if self._kind is SERVICES:
+            yield from _versions(new)
+        if self._kind is RESOURCES and new.fqn and new.fqn != _fqn(new.name):
+            yield "fqn", f"must be empty or {_fqn(new.name)!r}"
+
+    def _references(self, new: Any) -> Iterable[tuple[str, NamePattern, str]]:
+        if self._kind is DEPLOYMENTS:
+            yield "service", SERVICE, new.service
+        if self._kind is REGIONS:
+            for index, entry in enumerate(new.connectivity_scores):
+                yield f"connectivity_scores[{index}].dest", REGION, entry.dest
+
+    async def locate(self, item: Any, store: Store) -> str:
+        return str(item.name)
+
+    # -- what must hold between resources once everything is applied
+
+    async def relations(self, new: Any, after: Lookup) -> Sequence[Violation]:
+        found: list[Violation] = []
+        if self._kind.parent is not None:
+            parent = parent_of(new.name)
+            if not await after(_kind_of(parent), parent):
+                found.append(Violation("name", f"its parent {parent} does not exist"))
+        for path, _, value in self._references(new):
+            if not await after(_kind_of(value), value):
+                found.append(Violation(path, f"{value} does not exist"))
+        return found
+
+    async def guard_removal(self, resource: Any, store: Store) -> None:
+        """Nothing that stays may point at what goes."""
+        async for user in users(resource.name, store):
+            raise FailedPrecondition(
+                f"{resource.name} is used by {user}; remove that first", kind=self._kind.kind, name=resource.name
+            )
+
+
+async def users(name: str, store: Store) -> Any:
+    """Names of the resources that point at `name`, or stand below it."""
+    for kind in KINDS:
+        async for record in store.scan(Query(kind.kind)):
+            if record.name != name and _points_at(kind, record.name, record.body, name):
+                yield record.name
+
+
+def _points_at(kind: MetaKind, own: str, body: bytes, name: str) -> bool:
+    if parent_of(own) == name:
+        return True
+    message: Any = kind.message.FromString(body)
+    if kind is DEPLOYMENTS:
+        return bool(message.service == name)
+    return kind is REGIONS and any(entry.dest == name for entry in message.connectivity_scores)
+
+
+def definition(kind: MetaKind, rules: CatalogueRules) -> Definition[Any]:
+    return Definition(
+        kind=kind.kind,
+        plural=kind.collection,
+        message=kind.message,
+        name=lambda message: message.name,
+        parent=lambda message: parent_of(message.name),
+        schema=kind.schema,
+        parse_filter=kind.dialect.parse,
+        strategy=rules,
+    )
+
+
+def _versions(new: Any) -> Iterable[tuple[str, str]]:
+    versions = list(new.all_versions)
+    if len(set(versions)) != len(versions):
+        yield "all_versions", "names a version twice"
+    if new.current_version not in versions:
+        yield "current_version", f"{new.current_version!r} is not among all_versions"
+
+
+def _fqn(name: str) -> str:
+    parts = name.split("/")
+    return f"{parts[1]}/{parts[3]}" if len(parts) == 4 else ""
+
+
+def _kind_of(name: str) -> str:
+    """The kind that a well-formed name is of."""
+    collection = name.split("/")[-2] if name.count("/") else ""
+    return {kind.collection: kind.kind for kind in KINDS}.get(collection, "")
