@@ -124,7 +124,9 @@ class AdminService:
         return pb.DeleteResponse(revision=revision)
 
     async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncGenerator[pb.Object, None]:
-        wanted = [self._collection(kind, "kinds") for kind in request.kinds] or list(self._collections.values())
+        wanted = [self._collection(kind, "kinds") for kind in request.kinds] or list(
+            self._collections.values()
+        )
         at = await self._store.head()
         for collection in wanted:
             async with aclosing(collection.scan(at=at)) as records:

@@ -112,7 +112,7 @@ async def test_what_is_no_http(served: Yard, data: bytes) -> None:
     assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer[:200]
 
 
-def test_the_table_is_worth_its_name() -> None:
+async def test_the_table_is_worth_its_name() -> None:
     names = [case.name for case in (*GRPC, *REST)]
     assert len(names) >= 60
     assert len({(type(case), case.name) for case in (*GRPC, *REST)}) == len(names)
