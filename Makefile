@@ -10,11 +10,14 @@ ARGS    ?=
 # Test processes side by side.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 3 ] && echo 3 || echo 2)
 
-# uv when it is there (ten times faster), else pip.
-ifneq ($(shell command -v uv 2>/dev/null),)
-INSTALL := VIRTUAL_ENV= uv pip install --quiet --python $(PYTHON)
+# uv when it is there (ten times faster), else pip. They are configured apart: where uv does not know
+# the way to the package index, pip may.
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+UV  := $(shell command -v uv 2>/dev/null)
+ifneq ($(UV),)
+install = VIRTUAL_ENV= $(UV) pip install --quiet --python $(PYTHON) $(1) || { echo "uv could not; trying pip" >&2; $(PIP) $(1); }
 else
-INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+install = $(PIP) $(1)
 endif
 
 .DEFAULT_GOAL := help
@@ -49,17 +52,17 @@ $(PYTHON):
 
 $(VENV)/.required: requirements.txt | $(PYTHON)
 	@echo "installing requirements.txt"
-	@$(INSTALL) -r requirements.txt
+	@$(call install,-r requirements.txt)
 	@touch $@
 
 # The console script; the sources stay where they are.
 $(VENV)/.installed: pyproject.toml $(VENV)/.required
-	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@$(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.installed
 	@echo "installing requirements-dev.txt"
-	@$(INSTALL) -r requirements-dev.txt
+	@$(call install,-r requirements-dev.txt)
 	@touch $@
 
 stubs: $(VENV)/.installed

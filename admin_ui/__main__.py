@@ -9,6 +9,7 @@ import os
 import signal
 import ssl
 import sys
+import warnings
 from pathlib import Path
 
 import orjson
@@ -66,6 +67,8 @@ def _tls(config: Config) -> ssl.SSLContext | None:
 
 
 def main() -> int:
+    # The session library's own; ours are kept as it recommends.
+    warnings.filterwarnings("ignore", category=web.NotAppKeyWarning, module="aiohttp_session")
     config = Config.load()
     service_logging.configure("console", form=config.log_format, level=config.log_level)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -20,13 +21,12 @@ from shared.service.config import Config
 MAX_FORM_BYTES: Final = 1 << 20
 
 
-def build_app(config: Config, *, key: bytes | None = None, clients: Clients | None = None) -> web.Application:
-    """The console for `config`. `key` replaces the cookie key of the data folder, `clients` the
-    counted endpoints; the app closes what it is given. Call it inside the event loop that runs it.
+def build_app(config: Config, *, clock: session.Clock = time.time) -> web.Application:
+    """The console for `config`. Call it inside the event loop that runs it.
 
     Raises ValueError for a `services` setting that cannot be read.
     """
-    clients = clients or Clients(endpoints(config), tls_ca=config.tls_ca)
+    clients = Clients(endpoints(config), tls_ca=config.tls_ca)
     metrics = middleware.Metrics()
     addresses = routes.by_address()
     app = web.Application(
@@ -34,7 +34,7 @@ def build_app(config: Config, *, key: bytes | None = None, clients: Clients | No
         middlewares=[
             middleware.observe(metrics, addresses),
             aiohttp_session.session_middleware(
-                session.storage(config, key or session.load_key(config.data / "keys"))
+                session.storage(config, session.load_key(config.data / "keys"))
             ),
             middleware.errors,
             security.same_origin(config.public_url),
@@ -42,6 +42,7 @@ def build_app(config: Config, *, key: bytes | None = None, clients: Clients | No
         ],
     )
     app[render.CONFIG] = config
+    app[session.CLOCK] = clock
     app[render.CLIENTS] = clients
     app[render.PEOPLE] = People(clients)
     app[render.MONITOR] = Monitor(clients)

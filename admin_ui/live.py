@@ -95,9 +95,9 @@ class Feed(Signal):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self.live = False
         # Nobody looked: whoever comes next renders the present and needs no past.
         self._resume_token = ""
+        self._set_live(False)
         return task
 
     def _set_live(self, live: bool) -> None:

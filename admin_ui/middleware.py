@@ -212,7 +212,6 @@ async def _identify(request: web.Request, *, needed: bool) -> None:
     signed = await session.signed_in(request) if app[render.CONFIG].auth else None
     caller = app[render.CLIENTS].caller(signed.token if signed else "", request_id=request[render.REQUEST_ID])
     request[render.CALLER] = caller
-    request[render.PERSON] = None
     if signed is None and app[render.CONFIG].auth:
         if needed:
             held = (await session.get_session(request)).get("token") is not None

@@ -37,10 +37,11 @@ TEMPLATES: Final = web.AppKey("templates", jinja2.Environment)
 PATHS: Final = web.AppKey("paths", dict[str, str])
 
 # Set by the middleware on each request.
-REQUEST_ID: Final = "request_id"
-CALLER: Final = "caller"
-PERSON: Final = "person"
-ROUTE: Final = "route"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+CALLER: Final = web.RequestKey("caller", Caller)
+# Nobody, when it is not set.
+PERSON: Final = web.RequestKey("person", Person)
+ROUTE: Final = web.RequestKey("route", str)
 
 # The text of a time grows old by itself: it is no difference between two renderings.
 _TIME_TEXT: Final = re.compile(r"(<time\b[^>]*>)[^<]*")
@@ -68,13 +69,11 @@ NAVIGATION: Final = (
 
 def caller(request: web.Request) -> Caller:
     """Calls services as whoever sent this request."""
-    found: Caller = request[CALLER]
-    return found
+    return request[CALLER]
 
 
 def person(request: web.Request) -> Person:
-    found: Person = request[PERSON]
-    return found
+    return request[PERSON]
 
 
 def url(app: web.Application, name: str, **parts: str) -> str:
@@ -118,7 +117,7 @@ def _assets() -> Mapping[str, str]:
 def context(request: web.Request) -> dict[str, Any]:
     """What every template may use besides its own values."""
     preferences = Preferences.of(request)
-    who: Person | None = request.get(PERSON)
+    who = request.get(PERSON)
     now = datetime.now(UTC)
 
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,10 @@ KEY_FILE: Final = "console.key"
 # Seconds for which an answer of WhoAmI is believed. Services decide about every call anyway.
 BELIEVED: Final = 5.0
 REMEMBERED: Final = 1000
+
+# Seconds since 1970.
+Clock = Callable[[], float]
+CLOCK: Final = web.AppKey("clock", Clock)
 
 _TOKEN: Final = "token"
 _SUBJECT: Final = "subject"
@@ -115,12 +120,12 @@ async def signed_in(request: web.Request) -> SignedIn | None:
         float(session.get(_UNTIL, 0)),
         bool(session.get(_OWNED)),
     )
-    return found if time.time() < found.until else None
+    return found if request.app[CLOCK]() < found.until else None
 
 
 async def sign_in(request: web.Request, token: str, person: Person, *, lasts: float, owned: bool) -> None:
     """Starts a new session, never one that was there before."""
-    until = time.time() + lasts
+    until = request.app[CLOCK]() + lasts
     if person.expires_at is not None:
         until = min(until, person.expires_at)
     session = await new_session(request)

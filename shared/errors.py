@@ -16,6 +16,10 @@ class Violation:
     field: str
     description: str
 
+    @property
+    def text(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
+
 
 class ApiError(Exception):
     """Base of everything that a handler raises on purpose."""
@@ -46,8 +50,7 @@ class InvalidArgument(ApiError):
 
     @classmethod
     def of(cls, violations: Sequence[Violation]) -> InvalidArgument:
-        text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
-        return cls(text, violations)
+        return cls("; ".join(violation.text for violation in violations), violations)
 
 
 class _OfResource(ApiError):

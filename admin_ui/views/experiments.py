@@ -133,7 +133,8 @@ async def _list_failed(request: web.Request, state: ListState, error: CallFailed
         raise error
     wrong = failures.by_field(failure)
     invalid = failure.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
-    if invalid and state.page_token and (not wrong or "page_token" in wrong):
+    if invalid and state.page_token:
+        # Whatever else is wrong, the first page says it.
         await session.flash(
             request, "That page of the list is no longer there. This is the first page.", tone="info"
         )

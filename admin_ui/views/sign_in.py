@@ -20,7 +20,8 @@ async def form(request: web.Request) -> web.StreamResponse:
     """Only shows the page: a preview of a one-time link must not use it up."""
     target = safe_next(request.query.get("next"))
     code = request.query.get("code", "")
-    if request[render.PERSON] is not None and not code and request[render.PERSON].verified:
+    who = request.get(render.PERSON)
+    if who is not None and who.verified and not code:
         return render.redirect(target)
     return await _page(request, target=target, code=code, ended="ended" in request.query)
 

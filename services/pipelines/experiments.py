@@ -41,7 +41,7 @@ class ListQuery:
 
 
 class Experiments:
-    """`requested(verb)` is called for each operation, before it runs."""
+    """Each version tells `requested(verb)` of every request, whatever becomes of it."""
 
     def __init__(
         self,
@@ -52,28 +52,21 @@ class Experiments:
     ) -> None:
         self._collection = collection
         self._cascade = cascade
-        self._requested = requested
+        self.requested = requested
 
     async def create(self, name: str, description: str, namespace: str, by: Author) -> Experiment:
         """Raises InvalidArgument, AlreadyExists."""
-        self._requested("create")
         wanted = Experiment(display_name=name, description=description, namespace=namespace)
         return (await self._collection.create(wanted, by)).resource
 
     async def get(self, experiment_id: str) -> Record:
         """Raises NotFound; an empty id is InvalidArgument."""
-        self._requested("get")
-        return await self.find(experiment_id)
-
-    async def find(self, experiment_id: str) -> Record:
-        """As `get`, for another operation's sake."""
         if not experiment_id:
             raise InvalidArgument.at("experiment_id", "must not be empty")
         return await self._collection.record(experiment_id)
 
     async def set_state(self, experiment_id: str, state: Experiment.StorageState, by: Author) -> None:
         """Archive or unarchive; idempotent. Raises NotFound."""
-        self._requested("archive" if state == Experiment.ARCHIVED else "unarchive")
 
         def change(experiment: Experiment) -> None:
             experiment.storage_state = state
@@ -82,7 +75,6 @@ class Experiments:
 
     async def delete(self, experiment_id: str, by: Author) -> None:
         """Raises NotFound, and Aborted for the default experiment."""
-        self._requested("delete")
         await self._collection.delete(experiment_id, by)
 
     async def list(self, query: ListQuery) -> tuple[Page, str]:
@@ -91,7 +83,6 @@ class Experiments:
         A token carries sort and filter; given again, they must mean the same. The namespace and the
         page size are of each request. Raises InvalidArgument.
         """
-        self._requested("list")
         request, sort, filter_text = self._request(query)
         page = await self._collection.page(request)
         if page.next is None:

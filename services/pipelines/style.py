@@ -22,9 +22,7 @@ def error_body(status: Status) -> dict[str, Any]:
         "error": status.message,
         "code": status.number,
         "message": status.message,
-        "details": [
-            {"@type": _DETAIL, "error_message": _short(status), "error_details": status.message}
-        ],
+        "details": [{"@type": _DETAIL, "error_message": _short(status), "error_details": status.message}],
     }
 
 

@@ -42,6 +42,7 @@ class ExperimentServiceV1:
         self._namespaces = namespaces
 
     async def CreateExperiment(self, request: pb.CreateExperimentRequest, call: Call) -> bytes:
+        self._experiments.requested("create")
         if not request.HasField("experiment"):
             raise InvalidArgument.at("experiment", "must be given, with a name")
         wanted = request.experiment
@@ -54,9 +55,11 @@ class ExperimentServiceV1:
         return self._shown(created.SerializeToString())
 
     async def GetExperiment(self, request: pb.GetExperimentRequest, call: Call) -> bytes:
+        self._experiments.requested("get")
         return self._shown(await self._body(request.id, call, read=True))
 
     async def ListExperiment(self, request: pb.ListExperimentsRequest, call: Call) -> bytes:
+        self._experiments.requested("list")
         namespace = self._namespaces.of_list(request)
         await self._namespaces.admit(call, namespace, read=True)
         page, token = await self._experiments.list(
@@ -73,16 +76,19 @@ class ExperimentServiceV1:
         return lists.response((self._shown(record.body) for record in page.records), token, page.total)
 
     async def DeleteExperiment(self, request: pb.DeleteExperimentRequest, call: Call) -> Empty:
+        self._experiments.requested("delete")
         await self._body(request.id, call)
         await self._experiments.delete(request.id, call.author("experiment:delete"))
         return Empty()
 
     async def ArchiveExperiment(self, request: pb.ArchiveExperimentRequest, call: Call) -> Empty:
+        self._experiments.requested("archive")
         await self._body(request.id, call)
         await self._experiments.set_state(request.id, Experiment.ARCHIVED, call.author("experiment:archive"))
         return Empty()
 
     async def UnarchiveExperiment(self, request: pb.UnarchiveExperimentRequest, call: Call) -> Empty:
+        self._experiments.requested("unarchive")
         await self._body(request.id, call)
         await self._experiments.set_state(
             request.id, Experiment.AVAILABLE, call.author("experiment:unarchive")
@@ -91,7 +97,7 @@ class ExperimentServiceV1:
 
     async def _body(self, experiment_id: str, call: Call, *, read: bool = False) -> bytes:
         with renamed(_PATHS):
-            record = await (self._experiments.get if read else self._experiments.find)(experiment_id)
+            record = await self._experiments.get(experiment_id)
         if self._namespaces.multi_user:
             await self._namespaces.admit(call, Experiment.FromString(record.body).namespace, read=read)
         return record.body

@@ -32,6 +32,7 @@ class ExperimentServiceV2:
         self._namespaces = namespaces
 
     async def CreateExperiment(self, request: pb.CreateExperimentRequest, call: Call) -> bytes:
+        self._experiments.requested("create")
         if not request.HasField("experiment"):
             raise InvalidArgument.at("experiment", "must be given, with a display_name")
         wanted = request.experiment
@@ -44,9 +45,11 @@ class ExperimentServiceV2:
         return created.SerializeToString() + _NO_RUN
 
     async def GetExperiment(self, request: pb.GetExperimentRequest, call: Call) -> bytes:
+        self._experiments.requested("get")
         return await self._body(request.experiment_id, call, read=True) + _NO_RUN
 
     async def ListExperiments(self, request: pb.ListExperimentsRequest, call: Call) -> bytes:
+        self._experiments.requested("list")
         namespace = self._namespaces.of_v2(request.namespace, "namespace")
         await self._namespaces.admit(call, namespace, read=True)
         page, token = await self._experiments.list(
@@ -63,6 +66,7 @@ class ExperimentServiceV2:
         return lists.response((record.body + _NO_RUN for record in page.records), token, page.total)
 
     async def ArchiveExperiment(self, request: pb.ArchiveExperimentRequest, call: Call) -> Empty:
+        self._experiments.requested("archive")
         await self._body(request.experiment_id, call)
         await self._experiments.set_state(
             request.experiment_id, pb.Experiment.ARCHIVED, call.author("experiment:archive")
@@ -70,6 +74,7 @@ class ExperimentServiceV2:
         return Empty()
 
     async def UnarchiveExperiment(self, request: pb.UnarchiveExperimentRequest, call: Call) -> Empty:
+        self._experiments.requested("unarchive")
         await self._body(request.experiment_id, call)
         await self._experiments.set_state(
             request.experiment_id, pb.Experiment.AVAILABLE, call.author("experiment:unarchive")
@@ -77,12 +82,13 @@ class ExperimentServiceV2:
         return Empty()
 
     async def DeleteExperiment(self, request: pb.DeleteExperimentRequest, call: Call) -> Empty:
+        self._experiments.requested("delete")
         await self._body(request.experiment_id, call)
         await self._experiments.delete(request.experiment_id, call.author("experiment:delete"))
         return Empty()
 
     async def _body(self, experiment_id: str, call: Call, *, read: bool = False) -> bytes:
-        record = await (self._experiments.get if read else self._experiments.find)(experiment_id)
+        record = await self._experiments.get(experiment_id)
         if self._namespaces.multi_user:
             await self._namespaces.admit(call, pb.Experiment.FromString(record.body).namespace, read=read)
         return record.body

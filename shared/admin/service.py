@@ -124,7 +124,9 @@ class AdminService:
         return pb.DeleteResponse(revision=revision)
 
     async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncGenerator[pb.Object, None]:
-        wanted = [self._collection(kind) for kind in request.kinds] or list(self._collections.values())
+        wanted = [self._collection(kind, "kinds") for kind in request.kinds] or list(
+            self._collections.values()
+        )
         at = await self._store.head()
         for collection in wanted:
             async with aclosing(collection.scan(at=at)) as records:
@@ -193,11 +195,11 @@ class AdminService:
             response.changes.add(removed=name)
         return response
 
-    def _collection(self, kind: str) -> Collection:
+    def _collection(self, kind: str, parameter: str = "kind") -> Collection:
         found = self._collections.get(kind)
         if found is None:
             known = ", ".join(sorted(self._collections))
-            raise InvalidArgument.at("kind", f"{kind!r} is no kind of this service; it has {known}")
+            raise InvalidArgument.at(parameter, f"{kind!r} is no kind of this service; it has {known}")
         return found
 
 

@@ -58,6 +58,10 @@ def check(config: Config) -> None:
     for name in _SINGLE:
         if getattr(config, name) not in (None, ""):
             raise InvalidArgument.at(f"ROUNDHOUSE_{name.upper()}", "is for a single process; use --base-port")
+    if config.store == "memory":
+        raise InvalidArgument.at("--store", "memory is for tests of one process: these could not share it")
+    if config.store != "sqlite" and not config.store.startswith(("mongodb://", "mongodb+srv://")):
+        raise InvalidArgument.at("--store", f"{config.store!r} is neither sqlite nor a mongodb:// URL")
     if "%" in str(config.data.absolute()):
         # The supervisor's configuration would take it for a variable.
         raise InvalidArgument.at("--data", f"{config.data.absolute()} must not contain %")

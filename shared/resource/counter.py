@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from shared.storage.errors import StoreError
+from shared.storage.errors import Compacted, StoreError
 from shared.storage.port import Query, Store
 
 
@@ -20,12 +20,16 @@ class Counter:
         self._reach = reach
 
     async def count(self, query: Query, matches: Callable[[bytes], bool], revision: int) -> int:
-        """The matches of `query` at `revision`; `matches` must mean the same as the query."""
+        """The matches of `query` at `revision`; `matches` must mean the same as the query. Raises
+        Compacted when the store cannot read `revision` any more."""
         known = self._counts.get(query)
-        if known is None or not 0 <= revision - known[0] <= self._reach:
+        change = None
+        if known is not None and 0 <= revision - known[0] <= self._reach:
+            change = await self._difference(query.kind, matches, known[0], revision)
+        if known is None or change is None:
             found = await self._counted(query, revision)
         else:
-            found = known[1] + await self._difference(query.kind, matches, known[0], revision)
+            found = known[1] + change
         newest = self._counts.get(query)
         if newest is None or newest[0] <= revision:
             self._counts[query] = (revision, found)
@@ -43,11 +47,16 @@ class Counter:
 
     async def _difference(
         self, kind: str, matches: Callable[[bytes], bool], after: int, revision: int
-    ) -> int:
+    ) -> int | None:
+        """By how many matches two revisions differ; None when the log no longer reaches back."""
         if after == revision:
             return 0
+        try:
+            commits = await self._store.changes(after, revision - after)
+        except Compacted:
+            return None
         change = 0
-        for commit in await self._store.changes(after, revision - after):
+        for commit in commits:
             if commit.revision > revision:
                 raise StoreError("the log answered beyond what was asked for")
             for entry in commit.changes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from multidict import CIMultiDictProxy
 
-from shared.rpc.interceptors import REQUEST_ID, request_id
+from shared.rpc.interceptors import REQUEST_ID, new_request_id, request_id
 
 
 class Headers(Mapping[str, str]):
@@ -21,7 +20,7 @@ class Headers(Mapping[str, str]):
     def __init__(self, given: CIMultiDictProxy[str]) -> None:
         self._given = given
         sent = REQUEST_ID in given
-        self._request_id = request_id({REQUEST_ID: given[REQUEST_ID]}) if sent else os.urandom(16).hex()
+        self._request_id = request_id({REQUEST_ID: given[REQUEST_ID]}) if sent else new_request_id()
 
     def __getitem__(self, name: str) -> str:
         if name == REQUEST_ID:

@@ -164,7 +164,9 @@ def _parse(method: Method, data: bytes) -> Message:
     try:
         return method.request.FromString(data)
     except (DecodeError, ValueError) as error:
-        raise InvalidArgument.at("", f"the bytes are no {method.request.DESCRIPTOR.full_name}") from error
+        raise InvalidArgument.at(
+            "request", f"its bytes are no {method.request.DESCRIPTOR.full_name}"
+        ) from error
 
 
 async def _parsed(method: Method, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:

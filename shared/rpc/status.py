@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,12 @@ from shared import errors
 from shared.storage import errors as storage
 
 DOMAIN: Final = "roundhouse"
-log = logging.getLogger(__name__)
+# UTF-8 bytes of what an error says. gRPC sends errors as metadata, a message up to five times over
+# and partly in hexadecimal, and clients drop a call whose metadata exceeds 8 KiB.
+_MESSAGE: Final = 512
+_DESCRIPTION: Final = 300
+_NAME: Final = 128
+_VIOLATIONS: Final = 1536
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +109,56 @@ def of(error: BaseException) -> Status:
     if known is None:
         return Status(StatusCode.INTERNAL, "internal error; the log has it under this request id")
     code, reason = known
-    return Status(code, str(error), _details(error, reason))
+    violations = getattr(error, "violations", ())
+    shown = _fitting(violations)
+    message = str(error)
+    if len(message) > _MESSAGE and violations:
+        message = _summary(shown, len(violations))
+    message = shortened(message, _MESSAGE)
+    return Status(code, message, _details(error, reason, message, shown))
 
 
-def _details(error: BaseException, reason: str) -> tuple[Message, ...]:
+def shortened(text: str, most: int) -> str:
+    """`text`, cut to at most `most` bytes of UTF-8, an ellipsis included."""
+    # Text that came in escaped, as in JSON, may hold what UTF-8 has no bytes for.
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= most:
+        return data.decode()
+    return data[: most - 3].decode(errors="ignore") + "…"
+
+
+def _fitting(violations: Sequence[errors.Violation]) -> list[errors.Violation]:
+    """As many of the first violations as there is room for, at least one."""
+    found: list[errors.Violation] = []
+    room = _VIOLATIONS
+    for violation in violations:
+        short = errors.Violation(
+            shortened(violation.field, _NAME), shortened(violation.description, _DESCRIPTION)
+        )
+        room -= len(short.field.encode()) + len(short.description.encode())
+        if room < 0:
+            break
+        found.append(short)
+    return found
+
+
+def _summary(shown: Sequence[errors.Violation], count: int) -> str:
+    """The text of as many violations as a message has room for, and how many more there are."""
+    rest = "; and {} more"
+    text = ""
+    for index, violation in enumerate(shown):
+        longer = f"{text}; {violation.text}" if text else violation.text
+        if index and len(longer.encode()) + len(rest) + 8 > _MESSAGE:
+            return text + rest.format(count - index)
+        text = longer
+    return text + rest.format(count - len(shown)) if count > len(shown) else text
+
+
+def _details(
+    error: BaseException, reason: str, message: str, violations: Sequence[errors.Violation]
+) -> tuple[Message, ...]:
     info = details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
     found: list[Message] = []
-    violations = getattr(error, "violations", ())
     if violations:
         found.append(
             details_pb2.BadRequest(
@@ -124,7 +172,9 @@ def _details(error: BaseException, reason: str) -> tuple[Message, ...]:
     if name:
         found.append(
             details_pb2.ResourceInfo(
-                resource_type=getattr(error, "kind", ""), resource_name=name, description=str(error)
+                resource_type=getattr(error, "kind", ""),
+                resource_name=shortened(name, _NAME),
+                description=message,
             )
         )
     permission = getattr(error, "permission", "")

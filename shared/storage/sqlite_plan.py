@@ -127,7 +127,8 @@ class Plan:
             return conditions
         free, inclusive = _undecided(self.terms, after, inclusive, self.constants)
         if not free:
-            return [*conditions, Sql("1" if inclusive else "0")]
+            # As a parameter: a plan for nothing at all has no use for the index that it is told to use.
+            return [*conditions, Sql("?", (int(inclusive),))]
         term, value = free[0]
         starts = ("<", "<=") if term.descending else (">", ">=")
         implied = []

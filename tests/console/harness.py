@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from admin_ui.app import build_app
+from admin_ui.session import Clock
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
 from shared.pb.backend.api.v2beta1 import experiment_pb2_grpc
 from shared.rpc.client import Client
@@ -50,6 +52,7 @@ class Page:
 class Element:
     tag: str
     attrs: dict[str, str]
+    inside: tuple[Element, ...] = ()
     text: str = ""
 
     @property
@@ -75,15 +78,15 @@ class Dom(HTMLParser):
         return dom
 
     def handle_starttag(self, tag: str, attrs: Iterable[tuple[str, str | None]]) -> None:
-        element = Element(tag, {name: value or "" for name, value in attrs})
+        element = Element(tag, {name: value or "" for name, value in attrs}, tuple(self._open))
         self.elements.append(element)
         if tag not in VOID:
             self._open.append(element)
 
     def handle_endtag(self, tag: str) -> None:
-        while self._open:
-            if self._open.pop().tag == tag:
-                return
+        if any(element.tag == tag for element in self._open):
+            while self._open.pop().tag != tag:
+                pass
 
     def handle_data(self, data: str) -> None:
         for element in self._open:
@@ -131,10 +134,16 @@ class Console:
 
 
 @asynccontextmanager
-async def console_of(service: TestService, data: Path, **settings: Any) -> AsyncIterator[Console]:
+async def console_of(
+    service: TestService, data: Path, *, clock: Clock = time.time, target: str = "", **settings: Any
+) -> AsyncIterator[Console]:
     """The console for one running service, as the process would serve it."""
-    config = Config.load({}, data=data, services=f"pipelines={service.target}", http_port="0", **settings)
-    runner = web.AppRunner(build_app(config), access_log=None, shutdown_timeout=1.0, max_line_size=65536)
+    config = Config.load(
+        {}, data=data, services=f"pipelines={target or service.target}", http_port="0", **settings
+    )
+    runner = web.AppRunner(
+        build_app(config, clock=clock), access_log=None, shutdown_timeout=1.0, max_line_size=65536
+    )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

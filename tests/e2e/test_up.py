@@ -146,6 +146,8 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
     [
         (["--only", "nonsense"], {}, "no service 'nonsense' in this version; there is pipelines"),
         (["--base-port", "70000"], {}, "--base-port"),
+        (["--store", "postgres://x"], {}, "'postgres://x' is neither sqlite nor a mongodb:// URL"),
+        (["--store", "memory"], {}, "--store: memory is for tests"),
         ([], {"ROUNDHOUSE_GRPC_PORT": "1"}, "ROUNDHOUSE_GRPC_PORT: is for a single process; use --base-port"),
         ([], {"ROUNDHOUSE_TYPO": "1"}, "ROUNDHOUSE_TYPO: no such setting"),
         ([], {"ROUNDHOUSE_STOP_GRACE": "soon"}, "ROUNDHOUSE_STOP_GRACE: 'soon' is not a duration"),

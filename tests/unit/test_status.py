@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from google.rpc import error_details_pb2 as details
@@ -10,6 +13,7 @@ from google.rpc import status_pb2
 from grpc import StatusCode
 
 from shared import errors
+from shared.pb.backend.api.v1beta1.error_pb2 import Error
 from shared.rpc import status
 from shared.storage import errors as storage
 
@@ -75,3 +79,46 @@ def test_the_proto_carries_an_apis_own_details_first() -> None:
     info = details.ErrorInfo()
     assert proto.details[1].Unpack(info)
     assert info.metadata["permission"] == "x.y"
+
+
+LONG = {"ascii": "x" * 5_000, "wide": "\U0001f682" * 2_000}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: errors.InvalidArgument.at(text, text),
+        lambda text: errors.InvalidArgument.of([errors.Violation(f"a[{i}]", text) for i in range(900)]),
+        lambda text: errors.InvalidArgument.of([errors.Violation(f"a[{i}]", text[:9]) for i in range(900)]),
+        lambda text: errors.NotFound(text, kind="thing", name=text),
+        lambda text: errors.Unavailable(text),
+    ],
+    ids=["field", "many fields", "very many fields", "resource", "plain"],
+)
+def test_an_error_fits_into_the_metadata_that_clients_accept(
+    make: Callable[[str], Exception], text: str
+) -> None:
+    found = status.of(make(text))
+    own = Error(error_message=found.message, error_details=found.message)
+    trailers = quote(found.message), base64.b64encode(found.proto(own).SerializeToString())
+    # 8,192 with the status, the request id and what HTTP/2 counts for each.
+    assert sum(map(len, trailers)) < 7_800
+    assert found.message and (found.message.endswith("…") or " more" in found.message)
+
+
+def test_of_many_violations_the_first_are_told_and_the_rest_counted() -> None:
+    found = status.of(
+        errors.InvalidArgument.of([errors.Violation(f"a[{i}]", "must be x") for i in range(900)])
+    )
+    assert found.message.startswith("a[0]: must be x; a[1]: must be x; ")
+    told = found.message.count("must be x")
+    assert found.message.endswith(f"; and {900 - told} more")
+    bad = next(d for d in found.details if isinstance(d, details.BadRequest))
+    assert len(bad.field_violations) >= told > 10
+
+
+def test_text_that_has_no_bytes_is_still_told() -> None:
+    found = status.of(errors.InvalidArgument.at("\ud800", "is no field: '\ud800'"))
+    assert found.message == r"\ud800: is no field: '\ud800'"
+    assert found.proto().SerializeToString()

@@ -1,0 +1,98 @@
+"""Home says how every service is, above all when one is down."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from services.pipelines.service import SERVICE
+from shared.service.testing import started
+from tests.console.harness import Console, client_of, console_of
+from tests.console.test_experiments import some
+from tests.console.test_live import open_stream
+
+
+async def test_home_shows_health_counts_and_what_happened(console: Console):
+    ids = await some(console, 3)
+    async with client_of(console.service) as client:
+        await client.archive(ids[0])
+    await console.sign_in("admin")
+    page = await console.get("/")
+    assert console.service.target in page.words
+    assert "2 active 1 archived" in page.words
+    assert "Archived experiment exp-00" in page.words and "Created experiment exp-02" in page.words
+
+
+async def test_a_viewers_home_says_what_it_cannot_show(console: Console):
+    await console.sign_in("viewer")
+    assert "needs the permission audit.list" in (await console.get("/")).words
+
+
+async def test_a_service_that_stops_is_explained_everywhere_and_found_again(tmp_path: Path):
+    settings = {"store": "sqlite", "default_experiment": "false", "stop_grace": "100ms"}
+    async with started(SERVICE, tmp_path / "data", **settings) as service:
+        port = service.running.grpc_port
+        async with console_of(service, tmp_path / "c") as console:
+            await some(console, 1)
+            await console.sign_in("admin")
+            async with open_stream(console, "/live") as stream:
+                await stream.live()
+                await _stop_and_look(console, stream)
+                # The same service again, where it was.
+                async with started(SERVICE, tmp_path / "data", grpc_port=str(port), **settings):
+                    async with asyncio.timeout(5):
+                        while "Serving" not in (await stream.until("parts")).get("health", ""):
+                            pass
+                    assert (await console.get("/experiments")).rows() == ["exp-00"]
+
+
+async def _stop_and_look(console: Console, stream) -> None:
+    # Its gRPC side only: the block that started it closes the rest.
+    running = console.service.running
+    await running.environment.stack.aclose()
+    async with asyncio.timeout(5):
+        while "Down" not in (await stream.until("parts")).get("health", ""):
+            pass
+    home = await console.get("/")
+    assert home.status == 200
+    assert "Pipelines does not serve" in home.words and "picks up by itself" in home.words
+    assert "service down" in home.text
+    listed = await console.get("/experiments?q=exp")
+    assert listed.status == 503
+    assert "The service does not answer" in listed.words and "UNAVAILABLE" in listed.words
+    # The rest of the page stands, and what was typed.
+    assert listed.dom.find("input", id="q")[0].attrs["value"] == "exp"
+    form = await console.post("/experiments", {"display_name": "kept", "description": "all of it"})
+    assert form.status == 503
+    assert form.dom.find("input", id="display_name")[0].attrs["value"] == "kept"
+    assert "all of it" in form.text
+    detail = await console.get("/experiments/x")
+    assert detail.status == 503 and 'http-equiv="refresh"' in detail.text
+
+
+async def test_a_console_that_starts_alone_keeps_people_signed_in_and_permits_nothing(
+    tmp_path: Path, pipelines, unused_tcp_port: int
+):
+    async with console_of(pipelines, tmp_path / "c") as console:
+        await console.sign_in("operator")
+        cookies = {c.key: c.value for c in console.http.cookie_jar}
+    async with console_of(pipelines, tmp_path / "c", target=f"127.0.0.1:{unused_tcp_port}") as alone:
+        page = await alone.get("/", cookies=cookies)
+        assert page.status == 200
+        assert "operator" in page.text and "No service can say what you may do" in page.words
+        listed = await alone.get("/experiments", cookies=cookies)
+        assert listed.status == 503
+        assert not listed.dom.button("New experiment").enabled
+
+
+async def test_without_authentication_everyone_comes_in_and_is_warned(tmp_path: Path):
+    async with (
+        started(SERVICE, tmp_path / "data", auth=False, default_experiment="false") as service,
+        console_of(service, tmp_path / "c", auth="false") as console,
+    ):
+        page = await console.get("/")
+        assert page.status == 200
+        assert "Authentication is switched off" in page.words
+        made = await console.post("/experiments", {"display_name": "open"})
+        assert made.status == 200
+        assert (await console.get("/experiments")).rows() == ["open"]
