@@ -9,7 +9,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from services.meta.names import DEPLOYMENT, REGION, RESOURCE, SERVICE, NamePattern, parent_of
-from shared.errors import FailedPrecondition, Violation
+from shared.errors import Violation
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2 import deployment_pb2, region_pb2, resource_pb2, service_pb2
 from shared.pb.goten_sdk.types import meta_pb2, view_pb2
 from shared.query.descriptor_schema import DescriptorSchema
@@ -17,7 +17,7 @@ from shared.query.dialects.sqlish import Sqlish
 from shared.resource import field_mask
 from shared.resource.definition import Definition, Lookup, Strategy
 from shared.resource.projection import Views
-from shared.storage.port import Query, Store
+from shared.storage.port import Store
 
 MAX_BYTES: Final = 32 * 1024
 _CREATED: Final = "metadata.create_time"
@@ -115,6 +115,8 @@ _DIALECTS: Final = {k.kind: Sqlish(_SCHEMAS[k.kind]) for k in KINDS}
 class CatalogueRules(Strategy[Any]):
     """What all four kinds share (meta contract, section 14)."""
 
+    related = True
+
     def __init__(self, kind: MetaKind, clock: Callable[[], int], new_id: Callable[[], str]) -> None:
         self._kind = kind
         self._clock = clock
@@ -170,6 +172,13 @@ class CatalogueRules(Strategy[Any]):
             for index, entry in enumerate(new.connectivity_scores):
                 yield f"connectivity_scores[{index}].dest", REGION, entry.dest
 
+    def claims(self, resource: Any) -> Iterable[str]:
+        if self._kind is REGIONS and resource.is_default:
+            yield "region/default"
+
+    def taken(self, claim: str, resource: Any) -> str:
+        return "another region is the default one; at most one may be"
+
     async def locate(self, item: Any, store: Store) -> str:
         return str(item.name)
 
@@ -185,30 +194,6 @@ class CatalogueRules(Strategy[Any]):
             if not await after(_kind_of(value), value):
                 found.append(Violation(path, f"{value} does not exist"))
         return found
-
-    async def guard_removal(self, resource: Any, store: Store) -> None:
-        """Nothing that stays may point at what goes."""
-        async for user in users(resource.name, store):
-            raise FailedPrecondition(
-                f"{resource.name} is used by {user}; remove that first", kind=self._kind.kind, name=resource.name
-            )
-
-
-async def users(name: str, store: Store) -> Any:
-    """Names of the resources that point at `name`, or stand below it."""
-    for kind in KINDS:
-        async for record in store.scan(Query(kind.kind)):
-            if record.name != name and _points_at(kind, record.name, record.body, name):
-                yield record.name
-
-
-def _points_at(kind: MetaKind, own: str, body: bytes, name: str) -> bool:
-    if parent_of(own) == name:
-        return True
-    message: Any = kind.message.FromString(body)
-    if kind is DEPLOYMENTS:
-        return bool(message.service == name)
-    return kind is REGIONS and any(entry.dest == name for entry in message.connectivity_scores)
 
 
 def definition(kind: MetaKind, rules: CatalogueRules) -> Definition[Any]:

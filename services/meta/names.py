@@ -43,7 +43,7 @@ class NamePattern:
             return f"{text!r} is not of the form {self.template}"
         for name, value in self.pattern.parse(text).items():
             if name in _STORED and not re.fullmatch(_STORED[name], value):
-                return f"{value!r}: a {name} is 2 to 30 of a-z, 0-9 and '-', begins with a letter and ends with none of '-'"
+                return f"{value!r}: a {name} id is 2 to 30 of a-z, 0-9 and '-', a letter first, no '-' last"
         return ""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -16,24 +16,10 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from shared.admin import objects
-from shared.errors import ApiError, InvalidArgument, Violation
-from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
-from shared.resource import field_mask
+from shared.errors import InvalidArgument, Violation
 from shared.resource.collection import Collection
-from shared.resource.definition import CLAIM
-from shared.storage.port import Delete, Expect, Put
 
 MAX_CHARACTERS = 8 << 20
-
-
-@dataclass
-class Plan:
-    """What applying a manifest would do."""
-
-    changes: list[Put | Delete] = field(default_factory=list)
-    differences: list[pb.Difference] = field(default_factory=list)
-    unchanged: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,93 +60,6 @@ def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Ite
     if wrong:
         raise InvalidArgument.of(wrong)
     return found
-
-
-async def plan(
-    items: Mapping[str, list[Item]], collections: Mapping[str, Collection], *, prune: bool
-) -> Plan:
-    """Compare with the store. Raises InvalidArgument with every violation of every item."""
-    made = Plan()
-    wrong: list[Violation] = []
-    for kind, entries in items.items():
-        collection = collections[kind]
-        named: dict[str, str] = {}
-        for item in entries:
-            try:
-                name = await _plan_item(made, collection, item)
-            except InvalidArgument as error:
-                wrong.extend(
-                    Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
-                    for v in error.violations or [Violation("", error.message)]
-                )
-                continue
-            if name in named:
-                wrong.append(Violation(item.path, f"is the same {kind} as {named[name]}"))
-            named.setdefault(name, item.path)
-        if prune:
-            await _plan_removals(made, collection, named.keys(), wrong)
-    made.changes = _merged(made.changes, wrong)
-    if wrong:
-        raise InvalidArgument.of(wrong)
-    return made
-
-
-async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
-    definition = collection.definition
-    assert definition.strategy is not None
-    name = await definition.strategy.locate(item.message, collection.store)
-    record = await collection.store.get(definition.kind, name) if name else None
-    if record is None:
-        new = definition.message()
-        new.CopyFrom(item.message)
-        made.changes += collection.creation(new)
-        name = definition.name(new)
-        made.differences.append(objects.difference(definition, name, None, new))
-        return name
-    old, new = definition.parse(record.body), definition.parse(record.body)
-    field_mask.merge(item.message, new, item.owned)
-    changes = collection.replacement(new, old, record.revision)
-    if new == old:
-        made.unchanged += 1
-    else:
-        made.changes += changes
-        made.differences.append(objects.difference(definition, name, old, new))
-    return name
-
-
-async def _plan_removals(
-    made: Plan, collection: Collection, kept: Iterable[str], wrong: list[Violation]
-) -> None:
-    definition, keep = collection.definition, frozenset(kept)
-    assert definition.strategy is not None
-    async for record in collection.scan(at=await collection.store.head()):
-        if record.name in keep:
-            continue
-        old = definition.parse(record.body)
-        try:
-            await definition.strategy.guard_removal(old, collection.store)
-        except ApiError as error:
-            wrong.append(Violation(definition.plural, error.message))
-            continue
-        made.changes += collection.removal(old, record.revision)
-        made.differences.append(objects.difference(definition, record.name, old, None))
-
-
-def _merged(changes: list[Put | Delete], wrong: list[Violation]) -> list[Put | Delete]:
-    """One change a record: a claim that one item lets go of and another takes changes hands."""
-    found: dict[tuple[str, str], Put | Delete] = {}
-    for change in changes:
-        key = (change.kind, change.name)
-        other = found.get(key)
-        if other is None:
-            found[key] = change
-        elif change.kind == CLAIM.name and isinstance(change, Delete) != isinstance(other, Delete):
-            put = other if isinstance(other, Put) else change
-            assert isinstance(put, Put)
-            found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
-        else:
-            wrong.append(Violation("", f"two entries of the manifest want {change.name!r}"))
-    return list(found.values())
 
 
 def _item(collection: Collection, path: str, entry: object, wrong: list[Violation]) -> Item | None:

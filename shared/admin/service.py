@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from shared.admin import manifest, objects
+from shared.admin.plan import Plan, Planner
 from shared.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
@@ -17,7 +18,7 @@ from shared.resource.collection import Collection, PageRequest
 from shared.resource.definition import CLAIM
 from shared.rpc.method import Call
 from shared.storage.errors import Conflict, Exists
-from shared.storage.port import Query, Store
+from shared.storage.port import Author, Query, Store
 from shared.watch.stateless import Chunk, Start, Watch
 from shared.watch.tailer import Tailer
 
@@ -43,6 +44,7 @@ class AdminService:
         self._store = store
         self._tailer = tailer
         self._collections: Mapping[str, Collection] = {c.definition.kind: c for c in collections}
+        self._planner = Planner(store, self._collections)
         self._audited = {
             "": (store, frozenset(self._collections)),
             "access": (access, access_kinds),
@@ -93,24 +95,12 @@ class AdminService:
 
     async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
         items = manifest.read(request.manifest, self._collections)
-        for _ in range(_TRIES):
-            plan = await manifest.plan(items, self._collections, prune=request.prune)
-            revision = await self._store.head()
-            if plan.changes and not request.dry_run:
-                try:
-                    commit = await self._store.commit(plan.changes, by=call.author("manifest:apply"))
-                except Exists as error:
-                    if error.kind != CLAIM.name:
-                        continue  # someone created it in between: compare anew
-                    raise AlreadyExists(
-                        f"{error.name} belongs to something that the manifest leaves as it is",
-                        name=error.name,
-                    ) from error
-                except Conflict:
-                    continue  # someone wrote in between: compare anew
-                revision = commit.revision
-            return pb.ApplyResponse(differences=plan.differences, unchanged=plan.unchanged, revision=revision)
-        raise Aborted("others write the same objects too fast; nothing was written, try again")
+
+        async def plan() -> Plan:
+            return await self._planner.apply(items, prune=request.prune)
+
+        made, revision = await self._carry_out(plan, call.author("manifest:apply"), request.dry_run)
+        return pb.ApplyResponse(differences=made.differences, unchanged=made.unchanged, revision=revision)
 
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
         collection = self._collection(request.kind)
@@ -118,10 +108,34 @@ class AdminService:
             raise FailedPrecondition(f"{request.kind} cannot be deleted through this API", kind=request.kind)
         if request.revision < 0:
             raise InvalidArgument.at("revision", "must not be negative")
-        revision = await collection.delete(
-            _named(request.name), call.author(f"{request.kind}:delete"), revision=request.revision or None
-        )
+        name = _named(request.name)
+
+        async def plan() -> Plan:
+            return await self._planner.removal(collection, name, request.revision or None)
+
+        _, revision = await self._carry_out(plan, call.author(f"{request.kind}:delete"), False)
         return pb.DeleteResponse(revision=revision)
+
+    async def _carry_out(
+        self, plan: Callable[[], Awaitable[Plan]], by: Author, dry_run: bool
+    ) -> tuple[Plan, int]:
+        """Plan and commit, anew when someone wrote in between; answers the revision, too."""
+        for _ in range(_TRIES):
+            made = await plan()
+            if dry_run or not made.changes:
+                return made, await self._store.head()
+            try:
+                commit = await self._store.commit(made.changes, checks=made.checks, by=by)
+            except Exists as error:
+                if error.kind != CLAIM.name:
+                    continue
+                raise AlreadyExists(
+                    f"{error.name} belongs to something that the manifest leaves as it is", name=error.name
+                ) from error
+            except Conflict:
+                continue
+            return made, commit.revision
+        raise Aborted("others write the same objects too fast; nothing was written, try again")
 
     async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncGenerator[pb.Object, None]:
         wanted = [self._collection(kind, "kinds") for kind in request.kinds] or list(

@@ -24,6 +24,9 @@ Lookup = Callable[[str, str], Awaitable[bool]]
 class Strategy(Generic[T]):
     """The rules of writing one kind. A write runs prepare -> validate -> canonicalize -> commit."""
 
+    # Whether `relations` has anything to say.
+    related: bool = False
+
     def prepare(self, new: T, old: T | None) -> None:
         """Clear what callers may not set and set what the server does."""
 

@@ -1,0 +1,209 @@
+"""What applying a manifest, or removing an object, would write.
+
+A plan compares what a manifest owns with what is stored, after the kinds' own rules, and checks what
+must hold between resources afterwards. Committing it is one revision; a plan without changes commits
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.admin import objects
+from shared.admin.manifest import Item
+from shared.errors import Aborted, ApiError, FailedPrecondition, InvalidArgument, Violation
+from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.resource import field_mask
+from shared.resource.collection import Collection
+from shared.resource.definition import CLAIM, Strategy
+from shared.storage.port import Check, Delete, Expect, Put, Store
+
+
+@dataclass
+class Plan:
+    """`checks` are what the relations were decided on."""
+
+    changes: list[Put | Delete] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    differences: list[pb.Difference] = field(default_factory=list)
+    unchanged: int = 0
+
+
+class Planner:
+    """Plans against the present of one store, whose kinds are `collections`."""
+
+    def __init__(self, store: Store, collections: Mapping[str, Collection]) -> None:
+        self._store = store
+        self._collections = collections
+
+    async def apply(self, items: Mapping[str, list[Item]], *, prune: bool) -> Plan:
+        """Raises InvalidArgument with every violation of every item."""
+        made, wrong = Plan(), list[Violation]()
+        head = await self._store.head()
+        for kind, entries in items.items():
+            collection = self._collections[kind]
+            named = await self._plan_items(made, collection, entries, wrong)
+            if prune:
+                await self._plan_removals(made, collection, named, wrong)
+        made.changes = _merged(made.changes, wrong)
+        if not wrong:
+            wrong += await self._relations(made, head)
+        if wrong:
+            raise InvalidArgument.of(wrong)
+        return made
+
+    async def removal(self, collection: Collection, name: str, revision: int | None) -> Plan:
+        """Of one object, which must still be at `revision` if that is given. Raises NotFound, Aborted,
+        and FailedPrecondition when something that stays needs it."""
+        head = await self._store.head()
+        record = await collection.record(name)
+        kind = collection.definition.kind
+        if revision is not None and record.revision != revision:
+            raise Aborted(
+                f"{name} is at revision {record.revision} now, not at {revision}; read it again",
+                kind=kind,
+                name=name,
+            )
+        old = collection.definition.parse(record.body)
+        await _strategy(collection).guard_removal(old, self._store)
+        made = Plan(collection.removal(old, record.revision))
+        made.differences.append(objects.difference(collection.definition, name, old, None))
+        wrong = await self._relations(made, head)
+        if wrong:
+            text = "; ".join(f"{violation.field}: {violation.description}" for violation in wrong[:5])
+            raise FailedPrecondition(f"{name} is still needed: {text}", kind=kind, name=name)
+        return made
+
+    async def _plan_items(
+        self, made: Plan, collection: Collection, entries: Sequence[Item], wrong: list[Violation]
+    ) -> set[str]:
+        """The names that the items mean."""
+        named: dict[str, str] = {}
+        for item in entries:
+            try:
+                name = await _plan_item(made, collection, item)
+            except InvalidArgument as error:
+                wrong.extend(
+                    Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
+                    for v in error.violations or [Violation("", error.message)]
+                )
+                continue
+            if name in named:
+                wrong.append(
+                    Violation(item.path, f"is the same {collection.definition.kind} as {named[name]}")
+                )
+            named.setdefault(name, item.path)
+        return set(named)
+
+    async def _plan_removals(
+        self, made: Plan, collection: Collection, kept: set[str], wrong: list[Violation]
+    ) -> None:
+        definition = collection.definition
+        async with aclosing(collection.scan(at=await self._store.head())) as records:
+            async for record in records:
+                if record.name in kept:
+                    continue
+                old = definition.parse(record.body)
+                try:
+                    await _strategy(collection).guard_removal(old, self._store)
+                except ApiError as error:
+                    wrong.append(Violation(definition.plural, error.message))
+                    continue
+                made.changes += collection.removal(old, record.revision)
+                made.differences.append(objects.difference(definition, record.name, old, None))
+
+    # -- between resources
+
+    async def _relations(self, made: Plan, head: int) -> list[Violation]:
+        """What would be wrong between resources. Decided on the kinds as of `head`, which the commit
+        checks once more."""
+        related = [c for c in self._collections.values() if _strategy(c).related]
+        if not made.changes or not related:
+            return []
+        made.checks += [Check(c.definition.kind, None, head) for c in related]
+        planned = {(change.kind, change.name): isinstance(change, Put) for change in made.changes}
+
+        async def after(kind: str, name: str) -> bool:
+            known = planned.get((kind, name))
+            return known if known is not None else await self._store.get(kind, name) is not None
+
+        written = {
+            (change.kind, change.name): change.body for change in made.changes if isinstance(change, Put)
+        }
+        removes = not all(planned.values())
+        wrong: list[Violation] = []
+        for collection in related:
+            async for name, resource in self._after(collection, written, planned, everything=removes):
+                found = await _strategy(collection).relations(resource, after)
+                wrong += [Violation(f"{name}: {v.field}", v.description) for v in found]
+        return wrong
+
+    async def _after(
+        self,
+        collection: Collection,
+        written: Mapping[tuple[str, str], bytes],
+        planned: Mapping[tuple[str, str], bool],
+        *,
+        everything: bool,
+    ) -> Any:
+        """(name, resource) of what is written, and with `everything` of what stays as well: a removal
+        can break what nobody touched."""
+        definition = collection.definition
+        for (kind, name), body in written.items():
+            if kind == definition.kind:
+                yield name, definition.parse(body)
+        if not everything:
+            return
+        async with aclosing(collection.scan(at=await self._store.head())) as records:
+            async for record in records:
+                if (definition.kind, record.name) not in planned:
+                    yield record.name, definition.parse(record.body)
+
+
+async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
+    definition, strategy = collection.definition, _strategy(collection)
+    wrong = list(strategy.submitted(item.message))
+    if wrong:
+        raise InvalidArgument.of(wrong)
+    name = await strategy.locate(item.message, collection.store)
+    record = await collection.store.get(definition.kind, name) if name else None
+    if record is None:
+        new = definition.message()
+        new.CopyFrom(item.message)
+        made.changes += collection.creation(new)
+        name = definition.name(new)
+        made.differences.append(objects.difference(definition, name, None, new))
+        return name
+    old, new = definition.parse(record.body), definition.parse(record.body)
+    field_mask.merge(item.message, new, item.owned)
+    changes = collection.replacement(new, old, record.revision)
+    if new == old:
+        made.unchanged += 1
+    else:
+        made.changes += changes
+        made.differences.append(objects.difference(definition, name, old, new))
+    return name
+
+
+def _strategy(collection: Collection) -> Strategy[Any]:
+    return collection.definition.strategy or Strategy()
+
+
+def _merged(changes: Iterable[Put | Delete], wrong: list[Violation]) -> list[Put | Delete]:
+    """One change a record: a claim that one item lets go of and another takes changes hands."""
+    found: dict[tuple[str, str], Put | Delete] = {}
+    for change in changes:
+        key = (change.kind, change.name)
+        other = found.get(key)
+        if other is None:
+            found[key] = change
+        elif change.kind == CLAIM.name and isinstance(change, Delete) != isinstance(other, Delete):
+            put = other if isinstance(other, Put) else change
+            assert isinstance(put, Put)
+            found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
+        else:
+            wrong.append(Violation("", f"two entries of the manifest want {change.name!r}"))
+    return list(found.values())
