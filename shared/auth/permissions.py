@@ -19,6 +19,10 @@ ADMIN: Final = "admin"
 # From least to most: each has what the ones before it have.
 ROLE_NAMES: Final = (VIEWER, OPERATOR, ADMIN)
 
+_META: Final = "services/meta.edgelq.com/permissions/"
+_CATALOGUE: Final = ("regions", "deployments", "services", "resources")
+_META_VERBS: Final = ("get", "batchGet", "list", "watch")
+
 # Permission -> the least role that has it.
 GRANTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -29,6 +33,8 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
         "experiments.delete": OPERATOR,
         "experiments.archive": OPERATOR,
         "experiments.unarchive": OPERATOR,
+        # Meta: the strings of the API's own contract.
+        **{f"{_META}{xs}.{verb}": VIEWER for xs in _CATALOGUE for verb in _META_VERBS},
         # The internal API: current objects, their history and their changes, of every kind.
         "admin.read": VIEWER,
         "admin.apply": OPERATOR,
@@ -54,9 +60,24 @@ _V2 = "/kubeflow.pipelines.backend.api.v2beta1.ExperimentService/"
 _ADMIN = "/roundhouse.admin.v1.AdminService/"
 _ACCESS = "/roundhouse.admin.v1.AccessService/"
 
+
+def _catalogue() -> Mapping[str, str]:
+    """The five methods of each type; both watches ask for the same."""
+    found: dict[str, str] = {}
+    for xs in _CATALOGUE:
+        many = xs.capitalize()
+        one = many.removesuffix("s")
+        service = f"/ntt.meta.v1alpha2.{one}Service/"
+        verbs = {f"Get{one}": "get", f"BatchGet{many}": "batchGet", f"List{many}": "list"}
+        verbs |= {f"Watch{one}": "watch", f"Watch{many}": "watch"}
+        found |= {f"{service}{method}": f"{_META}{xs}.{verb}" for method, verb in verbs.items()}
+    return found
+
+
 # "/service/method" -> permission.
 PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        **_catalogue(),
         f"{_V1}CreateExperiment": "experiments.create",
         f"{_V1}GetExperiment": "experiments.get",
         f"{_V1}ListExperiment": "experiments.list",

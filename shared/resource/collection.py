@@ -25,11 +25,14 @@ T = TypeVar("T", bound=Message)
 
 # A conflict means that another caller got on, so few tries are ever needed.
 _TRIES = 32
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """`cursor` None is the first page. `total` asks for the number of all matches too."""
+    """`cursor` None is the first page. `total` asks for the number of all matches too, `offset` for
+    the number before the first row, `exact` for rows that are all of `Page.revision`. A page closes
+    early once its bodies reach `max_bytes`, but holds one row at least."""
 
     size: int
     ordering: Ordering
@@ -37,6 +40,9 @@ class PageRequest:
     parent: str | None = None
     cursor: Cursor | None = None
     total: bool = False
+    offset: bool = False
+    exact: bool = False
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Page:
     previous: Cursor | None
     total: int
     revision: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,19 @@ class Stored(Generic[T]):
 
     resource: T
     revision: int
+
+
+def _cut(rows: tuple[list[Record], bool], most: int | None) -> tuple[list[Record], bool]:
+    """`rows` without those that exceed `most` bytes together, but with the first."""
+    records, more = rows
+    if most is None:
+        return rows
+    size = 0
+    for index, record in enumerate(records):
+        size += len(record.body)
+        if size > most and index:
+            return records[:index], True
+    return records, more
 
 
 class Collection(Generic[T]):
@@ -87,15 +107,18 @@ class Collection(Generic[T]):
         while True:
             revision = await self.store.head() if at is None else at
             try:
-                records, more = await self._rows(request, at)
-                if not request.total:
+                records, more = _cut(await self._rows(request, at), request.max_bytes)
+                if not (request.total or request.offset or request.exact):
                     return self._page(request, records, more, 0, revision)
                 if at is None and await self.store.head() != revision:
-                    # Someone wrote in between: read once more, rows and total as of one revision.
+                    # Someone wrote in between: read once more, everything as of one revision.
                     at = await self.store.head()
                     continue
-                total = await self._total(request, revision)
-                return self._page(request, records, more, total, revision)
+                total = await self._total(request, revision) if request.total else 0
+                page = self._page(request, records, more, total, revision)
+                if not request.offset or not page.records:
+                    return page
+                return replace(page, offset=await self._before(request, page.records[0], revision))
             except Compacted:
                 at = None
 
@@ -200,6 +223,18 @@ class Collection(Generic[T]):
             async for _ in found:
                 total += 1
         return total
+
+    async def _before(self, request: PageRequest, first: Record, revision: int) -> int:
+        """How many matches stand before `first` in list order."""
+        cursor = replace(self._cursor(request.ordering, first), backward=True)
+        earlier = replace(request, cursor=cursor)
+        if not request.ordering.indexed:
+            return len(await self._sorted(earlier, revision, _ALL))
+        matches, count = self._predicate(request.filter), 0
+        async with aclosing(self._candidates(earlier, revision)) as candidates:
+            async for record in candidates:
+                count += matches is None or matches(self.definition.parse(record.body))
+        return count
 
     def _page(
         self, request: PageRequest, records: list[Record], more: bool, total: int, revision: int
