@@ -7,13 +7,22 @@ push-down read it. Nodes are values: equal trees mean equal queries.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from shared.storage.port import Value
 
 Comparison = Literal["=", "!=", "<", "<=", ">", ">="]
-# Bytes are a whole message, serialized deterministically; it can only be equal or not.
-Operand = Value | float | bytes
+
+
+class MapValue(dict[str, Any]):
+    """A whole map as an operand: equal to a dict of the same entries, and hashable."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+# Bytes are a whole message, serialized deterministically. It and a map can only be equal or not.
+Operand = Value | float | bytes | MapValue
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from shared.query import path as paths
 from shared.query.path import Path, UnknownPath
-from shared.query.schema import Field, FieldType, Schema
+from shared.query.schema import Field, FieldType, NameForm, Schema
 from shared.storage.port import NULL
 
 _TYPES: Final[dict[int, FieldType]] = {
@@ -24,53 +24,61 @@ _TYPES: Final[dict[int, FieldType]] = {
     FieldDescriptor.CPPTYPE_DOUBLE: "double",
     FieldDescriptor.CPPTYPE_FLOAT: "double",
 }
+_BOUNDS: Final = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
 _WELL_KNOWN: Final[dict[str, FieldType]] = {
     "google.protobuf.Timestamp": "timestamp",
     "google.protobuf.Duration": "duration",
 }
+# Paths are as many as there are map keys, so only some of the short ones are remembered.
+_REMEMBERED: Final = 1024
+_SHORT: Final = 128
 
 
 class DescriptorSchema(Schema):
-    """`names` maps paths of resource names and references to their patterns (`matches(text)`), and
-    `indexed` are the paths whose values the store keeps.
+    """`names` maps paths of resource names and references to their forms, and `indexed` are the
+    paths whose values the store keeps: of single values, in any spelling.
 
     A scalar that is absent reads as its default, an unset time as NULL (below every time); what IS
     NULL means is a field's `null`. Times and durations are nanoseconds.
     """
 
-    def __init__(self, descriptor: Any, *, names: Mapping[str, Any], indexed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, descriptor: Any, *, names: Mapping[str, NameForm], indexed: tuple[str, ...] = ()
+    ) -> None:
         self.descriptor = descriptor
-        self._names = dict(names)
-        self._cache: dict[str, Field | None] = {}
+        self._names = {str(paths.resolve(text, descriptor)): form for text, form in names.items()}
+        self._cache: dict[str, Field] = {}
         super().__init__(tuple(self._build(paths.resolve(text, descriptor), True) for text in indexed))
 
     def find(self, name: str) -> Field | None:
-        """None for a path that does not exist; `explain` says why."""
-        if name not in self._cache:
-            if len(self._cache) > 4096:
-                self._cache.clear()
-            try:
-                resolved = paths.resolve(name, self.descriptor)
-            except UnknownPath:
-                self._cache[name] = None
-            else:
-                known = self._by_name.get(str(resolved))
-                self._cache[name] = known or self._build(resolved, False)
-        return self._cache[name]
+        """None for a path that does not exist; `resolve` says why."""
+        try:
+            return self.resolve(name)
+        except UnknownPath:
+            return None
+
+    def resolve(self, name: str) -> Field:
+        """The field at a path in any spelling. Raises UnknownPath."""
+        found = self._cache.get(name)
+        if found is None:
+            path = paths.resolve(name, self.descriptor)
+            found = self._by_name.get(str(path)) or self._build(path, False)
+            if len(name) <= _SHORT:
+                if len(self._cache) >= _REMEMBERED:
+                    self._cache.clear()
+                self._cache[name] = found
+        return found
 
     def __getitem__(self, name: str) -> Field:
         found = self.find(name)
         if found is None:
             raise KeyError(name)
         return found
-
-    def explain(self, name: str) -> str:
-        """What is wrong with a path that `find` does not know."""
-        try:
-            paths.resolve(name, self.descriptor)
-        except UnknownPath as error:
-            return str(error)
-        return ""
 
     @property
     def names(self) -> list[str]:
@@ -89,7 +97,6 @@ class DescriptorSchema(Schema):
         many = path.through_repeated or repeated
         kind = _type(path, text in self._names)
         single = _reader(path, kind)
-        null = _null(path, kind)
         get: Callable[[Any], Any] = single
         if many:
             get = _many(path, single, repeated)
@@ -100,22 +107,33 @@ class DescriptorSchema(Schema):
             indexed=indexed,
             many=many,
             repeated=repeated,
-            null=null,
+            null=_null(path, kind),
+            default=None if many else _default(path, kind),
             descriptor=last.enum_type or last.message_type,
+            bounds=_BOUNDS.get(_scalar(path).cpp_type),
             pattern=self._names.get(text),
         )
 
 
+def _scalar(path: Path) -> Any:
+    """The descriptor of the value that the path names: of a map with a key, of the key's value."""
+    return path.last if path.key is None else path.last.message_type.fields_by_name["value"]
+
+
+def _default(path: Path, kind: FieldType) -> Any:
+    """What a value that may be null compares as. A scalar of the message itself is never null."""
+    if (len(path.fields) == 1 and path.key is None) or kind not in ("text", "int", "double", "bool", "enum"):
+        return None
+    return _value(kind)(_scalar(path).default_value)
+
+
 def _type(path: Path, name: bool) -> FieldType:
-    last = path.last
-    if paths.is_map(last):
-        if path.key is None:
-            return "map"
-        value = last.message_type.fields_by_name["value"]
-        return _TYPES.get(value.cpp_type, "message")
-    if last.message_type is not None:
-        return _WELL_KNOWN.get(last.message_type.full_name, "message")
-    return "name" if name else _TYPES[last.cpp_type]
+    if paths.is_map(path.last) and path.key is None:
+        return "map"
+    value = _scalar(path)
+    if value.message_type is not None:
+        return _WELL_KNOWN.get(value.message_type.full_name, "message")
+    return "name" if name else _TYPES[value.cpp_type]
 
 
 def _value(kind: FieldType) -> Callable[[Any], Any]:
@@ -134,8 +152,8 @@ def _reader(path: Path, kind: FieldType) -> Callable[[Any], Any]:
     last, name, convert = path.last, path.last.name, _value(kind)
     steps = tuple(field.name for field in path.fields[:-1])
     if paths.is_map(last) and path.key is not None:
-        key, default = path.key, last.message_type.fields_by_name["value"].default_value
-        return lambda message: getattr(_walk(message, steps), name).get(key, default)
+        key, default = path.key, _scalar(path).default_value
+        return lambda message: convert(getattr(_walk(message, steps), name).get(key, default))
     if kind == "map":
         return lambda message: dict(getattr(_walk(message, steps), name))
     if last.message_type is not None:
@@ -168,7 +186,7 @@ def _many(path: Path, single: Callable[[Any], Any], repeated: bool) -> Callable[
 
 
 def _null(path: Path, kind: FieldType) -> Callable[[Any], bool]:
-    """Contract of meta, section 8.4: unset messages, times, names and references; empty lists and
+    """docs/filters.md, "Nothing there": unset messages, times, names and references; empty lists and
     maps; missing keys; anything below an unset message. A plain scalar in a present message never."""
     last, name, key = path.last, path.last.name, path.key
 

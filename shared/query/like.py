@@ -1,51 +1,90 @@
 """LIKE patterns: `%` is any run, `_` one character, a backslash takes the next as it is.
 
-Matching takes the leftmost fit of each piece between `%`s, so no pattern makes it backtrack.
+A test takes time in proportion to the text, whatever the pattern: each run of characters between
+two `%` takes its leftmost fit, found without going back in the text.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from typing import Final
+
+# Any character; a pattern's own characters are one code point long, so none is empty.
+_ANY: Final = ""
+_Piece = tuple[str, ...]
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
     """A test of whole texts, letter case counting."""
     pieces = _pieces(pattern)
-    first, rest = re.compile(pieces[0], re.DOTALL), pieces[1:]
-    if not rest:
-        return lambda text: first.fullmatch(text) is not None
-    middle = [re.compile(piece, re.DOTALL) for piece in rest[:-1] if piece]
-    last = re.compile(f"(?:{rest[-1]})\\Z", re.DOTALL)
-    width = _width(rest[-1])
+    first, last = pieces[0], pieces[-1]
+    if len(pieces) == 1:
+        return lambda text: len(text) == len(first) and _stands(first, text, 0)
+    searches = [_search(piece) for piece in pieces[1:-1] if piece]
 
     def test(text: str) -> bool:
-        match = first.match(text)
-        for piece in middle:
-            if match is None:
-                return False
-            match = piece.search(text, match.end())
-        if match is None or len(text) - width < match.end():
+        if not _stands(first, text, 0):
             return False
-        return last.match(text, len(text) - width) is not None
+        end = len(first)
+        for search in searches:
+            end = search(text, end)
+            if end < 0:
+                return False
+        start = len(text) - len(last)
+        return start >= end and _stands(last, text, start)
 
     return test
 
 
-def _pieces(pattern: str) -> list[str]:
-    """Regular expressions without repetition, one for each run between `%`s."""
-    found = [""]
+def _pieces(pattern: str) -> list[_Piece]:
+    """The runs between the `%`s."""
+    found: list[list[str]] = [[]]
     characters = iter(pattern)
     for character in characters:
         if character == "%":
-            found.append("")
+            found.append([])
         elif character == "_":
-            found[-1] += "."
+            found[-1].append(_ANY)
         else:
-            found[-1] += re.escape(next(characters, "\\") if character == "\\" else character)
-    return found
+            found[-1].append(next(characters, "\\") if character == "\\" else character)
+    return [tuple(piece) for piece in found]
 
 
-def _width(piece: str) -> int:
-    """Characters that a piece matches: each escape and each dot is one."""
-    return len(re.sub(r"\\.", "x", piece, flags=re.DOTALL))
+def _stands(piece: _Piece, text: str, start: int) -> bool:
+    """`piece` fits the text at `start`."""
+    if len(text) - start < len(piece):
+        return False
+    return all(wanted in ("", text[start + offset]) for offset, wanted in enumerate(piece))
+
+
+def _search(piece: _Piece) -> Callable[[str, int], int]:
+    """A function of a text and where to begin: where the leftmost fit ends, -1 for none."""
+    if _ANY not in piece:
+        literal = "".join(piece)
+
+        def find(text: str, start: int) -> int:
+            found = text.find(literal, start)
+            return found if found < 0 else found + len(literal)
+
+        return find
+    return _shift_and(piece)
+
+
+def _shift_and(piece: _Piece) -> Callable[[str, int], int]:
+    """Follows all beginnings at once, a bit each (the Shift-And algorithm)."""
+    anywhere = sum(1 << index for index, wanted in enumerate(piece) if wanted == _ANY)
+    places = {wanted: anywhere for wanted in piece if wanted != _ANY}
+    for index, wanted in enumerate(piece):
+        if wanted != _ANY:
+            places[wanted] |= 1 << index
+    whole = 1 << (len(piece) - 1)
+
+    def find(text: str, start: int) -> int:
+        fits = 0
+        for end in range(start, len(text)):
+            fits = (fits << 1 | 1) & places.get(text[end], anywhere)
+            if fits & whole:
+                return end + 1
+        return -1
+
+    return find

@@ -73,7 +73,7 @@ def cursor(payload: Mapping[str, Any], ordering: Ordering, *, parameter: str = "
         raise wrong
     checked: list[Value | None] = []
     for key, value in zip(ordering.keys, values, strict=True):
-        text = key.field.type == "text"
+        text = key.field.type in ("text", "name")
         if value is None:
             checked.append(None)
         elif value == [] and isinstance(value, list):

@@ -7,7 +7,7 @@ key, verbatim; `\\.` is a dot inside a key. Filters, orders and masks share this
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,12 @@ _SEPARATOR = re.compile(r"(?<!\\)\.")
 
 
 class UnknownPath(ValueError):
-    """No such field; the text says which segment is wrong."""
+    """No such field; the text says which segment is wrong, and `offset` how many characters of the
+    path stand before it."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +71,19 @@ def resolve(text: str, descriptor: Any) -> Path:
     fields: list[Any] = []
     current = descriptor
     segments = split(text)
+    offset = 0
     for index, segment in enumerate(segments):
         if current is None:
-            raise UnknownPath(f"{'.'.join(segments[:index])!r} has no fields")
+            raise UnknownPath(f"{fields[-1].name} has no fields, so no {segment!r}", offset)
         field = _find(current, segment)
         if field is None:
-            raise UnknownPath(f"{current.name} has no field {segment!r}")
+            raise UnknownPath(
+                f"{current.name} has no field {segment!r}; it has {_listed(current.fields)}", offset
+            )
         fields.append(field)
+        offset += len(segment) + 1
         if is_map(field):
-            rest = segments[index + 1 :]
-            if len(rest) > 1:
-                raise UnknownPath(f"{'.'.join(segments[: index + 1])!r} takes one key; write a dot as '\\.'")
-            return Path(tuple(fields), rest[0].replace("\\.", ".") if rest else None)
+            return Path(tuple(fields), _key(field, segments[index + 1 :], offset))
         current = field.message_type
         if current is not None and current.full_name.startswith("google.protobuf."):
             current = None
@@ -93,3 +99,19 @@ def _find(descriptor: Any, segment: str) -> Any:
     if found is None and "-" in segment and "_" not in segment:
         found = descriptor.fields_by_name.get(segment.replace("-", "_"))
     return found
+
+
+def _key(field: Any, rest: list[str], offset: int) -> str | None:
+    if not rest:
+        return None
+    if len(rest) > 1:
+        raise UnknownPath(
+            f"{field.name} takes one key; write a dot inside it as '\\.'", offset + len(rest[0]) + 1
+        )
+    if not rest[0]:
+        raise UnknownPath(f"{field.name} is followed by an empty key", offset)
+    return rest[0].replace("\\.", ".")
+
+
+def _listed(fields: Iterable[Any]) -> str:
+    return ", ".join(field.name for field in fields)

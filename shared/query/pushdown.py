@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Final
 
-from shared.query.ast import EVERYTHING, And, Compare, In, Node, Not, Substring
-from shared.query.schema import Schema
-from shared.storage.port import Condition
+from shared.query.ast import EVERYTHING, And, Compare, Comparison, In, IsNull, Node, Not, Substring
+from shared.query.schema import Field, Schema
+from shared.storage.port import NULL, Condition
 
-_INVERSE = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_INVERSE: Final[dict[str, Comparison]] = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +40,41 @@ def narrow(node: Node, schema: Schema) -> Narrowing:
                 all(part.exact for part in parts),
             )
         case Compare(name, op, value) if schema[name].indexed and _storable(value):
-            return Narrowing((Condition(schema[name].name, op, value),), True)
+            return _compared(schema[name], op, value)
         case Not(Compare(name, op, value)) if schema[name].indexed:
             # Two-valued logic: an absent value orders below all, so each operator has an exact inverse.
-            return narrow(Compare(name, _INVERSE[op], value), schema)  # type: ignore[arg-type]
+            return narrow(Compare(name, _INVERSE[op], value), schema)
         case In(name, values) if schema[name].indexed and all(map(_storable, values)):
-            return Narrowing((Condition(schema[name].name, "in", tuple(values)),), True)
+            field = schema[name]
+            nulls = (NULL,) if field.default is not None and field.default in values else ()
+            return Narrowing((Condition(field.name, "in", (*values, *nulls)),), True)
         case Substring(name, text) if schema[name].folded:
             return Narrowing((Condition(schema[name].folded_index, "contains", text.casefold()),), True)
+        case IsNull(name) if _keeps_nulls(schema[name]):
+            return Narrowing((Condition(schema[name].name, "=", NULL),), True)
+        case Not(IsNull(name)) if _keeps_nulls(schema[name]):
+            return Narrowing((Condition(schema[name].name, "!=", NULL),), True)
     return Narrowing((), node == EVERYTHING)
+
+
+def _compared(field: Field, op: Comparison, value: Any) -> Narrowing:
+    default = field.default
+    if default is None or value is NULL:
+        return Narrowing((Condition(field.name, op, value),), True)
+    # The store keeps NULL for what compares as the default: it tests those records differently.
+    meant = _OPERATORS[op](default, value)
+    kept = op in ("!=", "<", "<=")
+    if meant == kept:
+        return Narrowing((Condition(field.name, op, value),), True)
+    if op == "=":
+        return Narrowing((Condition(field.name, "in", (value, NULL)),), True)
+    # Too much is fine, too little never.
+    return Narrowing((Condition(field.name, op, value),) if kept else (), False)
+
+
+def _keeps_nulls(field: Field) -> bool:
+    """The store keeps NULL exactly for the messages in which the field is null."""
+    return field.indexed and (field.default is not None or field.type in ("timestamp", "duration"))
 
 
 def _storable(value: object) -> bool:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from shared.query.path import UnknownPath
 from shared.storage.port import NULL, Index, Value
 
 FieldType = Literal[
     "text", "int", "double", "bool", "enum", "timestamp", "duration", "name", "message", "map"
 ]
+
+
+class NameForm(Protocol):
+    """The form of a resource name: `regions/{region}`."""
+
+    @property
+    def template(self) -> str: ...
+
+    def accepts(self, name: str, /) -> bool:
+        """Of this form, `-` standing for any id."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +34,7 @@ class Field:
     name: str
     type: FieldType
     get: Callable[[Any], Value | None]
-    # The store keeps exactly this value under the field's name.
+    # The store keeps `place` under the field's name.
     indexed: bool = False
     # The store keeps the case-folded text under `<name>_folded`, for Substring.
     folded: bool = False
@@ -32,13 +44,25 @@ class Field:
     repeated: bool = False
     # For IsNull.
     null: Callable[[Any], bool] | None = None
-    # Of an enum, a message or a map's values; the form of a name.
+    # What a null value compares as, where that is not NULL: `get` answers it. An order still puts
+    # null values before all others.
+    default: Value | None = None
+    # Of an enum, a message or a map's entries; the least and the greatest integer; the form of a name.
     descriptor: Any = None
-    pattern: Any = None
+    bounds: tuple[int, int] | None = None
+    pattern: NameForm | None = None
 
     @property
     def folded_index(self) -> str:
         return f"{self.name}_folded"
+
+    def place(self, message: Any) -> Value | None:
+        """Where an order puts the message: its value, but NULL when it is null."""
+        return NULL if self.is_null_default(message) else self.get(message)
+
+    def is_null_default(self, message: Any) -> bool:
+        """The field is null, though `get` answers its default."""
+        return self.default is not None and self.null is not None and self.null(message)
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,13 @@ class Schema:
 
     def find(self, name: str) -> Field | None:
         return self._by_name.get(name)
+
+    def resolve(self, name: str) -> Field:
+        """The field of that name or alias. Raises UnknownPath, which says what there is."""
+        found = self.find(name)
+        if found is None:
+            raise UnknownPath(f"there is no field {name!r}; use one of {', '.join(self.names)}", 0)
+        return found
 
     def __getitem__(self, name: str) -> Field:
         """The field of that name or alias. Dialects ask `find` first, so a KeyError is a bug."""
@@ -79,7 +110,7 @@ class Schema:
             if value is None:
                 continue
             if entry.indexed:
-                found[entry.name] = value
+                found[entry.name] = NULL if entry.is_null_default(message) else value
             if entry.folded:
                 found[entry.folded_index] = value.casefold() if isinstance(value, str) else NULL
         return found

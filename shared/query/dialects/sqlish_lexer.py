@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -11,25 +10,30 @@ from shared.errors import InvalidArgument
 
 TokenKind = Literal["path", "string", "operator", "number", "punctuation", "end"]
 
-_SKIPPED: Final = re.compile(r"(?:[ \t\r\n]+|--[^\n]*)+")
-# Map keys may hold dots, written `\.`; they never start with a digit here.
-_SEGMENT: Final = r"[A-Za-z_](?:[A-Za-z0-9_/-]|\\\.)*"
+# No pattern here lets a character be taken in two ways, so none goes back over what it read.
+_SKIPPED: Final = re.compile(r"(?:[ \t\r\n]|--[^\n]*)+")
+_SEGMENT: Final = r"[A-Za-z_][A-Za-z0-9_/-]*"
 _TOKENS: Final = re.compile(
-    rf"(?P<path>{_SEGMENT}(?:\.{_SEGMENT})*)"
+    rf"(?P<path>{_SEGMENT}(?:\\?\.{_SEGMENT})*)"
     r"|(?P<string>\"(?:[^\"\\\n]|\\[^\n])*\")"
     r"|(?P<operator>[<>=!]+)"
-    r"|(?P<number>[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|[+-]?[0-9.]*[0-9][0-9.]*)"
+    r"|(?P<number>[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<punctuation>[()\[\]{},:|+])"
 )
 OPERATORS: Final = {"=": "=", "==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _JSON_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_ESCAPES: Final = {"a": "\a", "v": "\v", "'": "'"}
-_GO_ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|U([0-9A-Fa-f]{8})|([0-7]{3})|(.))", re.DOTALL)
+_ESCAPE: Final = re.compile(
+    r"\\(?:x([0-9A-Fa-f]{2})|([0-3][0-7]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([\"\\/abfnrtv]))"
+)
+_SINGLE: Final = dict(zip('"\\/abfnrtv', b'"\\/\a\b\f\n\r\t\v', strict=True))
+# What a user is likely to want who writes a key that is no path.
+_OTHER_KEYS: Final = 'in a path a letter or "_" follows a dot; test other map keys with CONTAINS'
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`text` as written, but for a string's, which is what it means."""
+    """`text` as written, but for a string's, which is what it means. `position` counts characters
+    from the start."""
 
     kind: TokenKind
     text: str
@@ -56,21 +60,20 @@ def tokens(text: str) -> list[Token]:
         match = _TOKENS.match(text, position)
         if match is None:
             raise wrong(_unknown(text, position), position)
-        found.append(_token(match, position))
+        found.append(_token(match, position, text))
         position = match.end()
     return [*found, Token("end", "", len(text))]
 
 
-def _token(match: re.Match[str], position: int) -> Token:
+def _token(match: re.Match[str], position: int, whole: str) -> Token:
     kind, text = match.lastgroup, match[0]
     if kind == "string":
-        return Token("string", _unquoted(text, position), position)
+        return Token("string", _unquoted(text[1:-1], position + 1), position)
     if kind == "operator" and text not in OPERATORS:
         raise wrong(f"{text!r} is no operator; use one of {' '.join(OPERATORS)}", position)
-    if kind == "number" and text == "+":
-        return Token("punctuation", text, position)
     if kind == "number" and not _JSON_NUMBER.fullmatch(text):
-        raise wrong(f"{text!r} is no number", position)
+        path = text.startswith(".") and whole[position - 1 : position].isalnum()
+        raise wrong(_OTHER_KEYS if path else f"{text!r} is no number", position)
     return Token(kind, text, position)  # type: ignore[arg-type]
 
 
@@ -80,38 +83,39 @@ def _unknown(text: str, position: int) -> str:
         return "texts stand in double quotes"
     if character == '"':
         return "the text that begins here has no end; a line break inside is written \\n"
+    if text.startswith("\\.", position):
+        return _OTHER_KEYS
     return f"{character!r} is not expected here"
 
 
-def _unquoted(text: str, position: int) -> str:
-    """What a quoted text means: the escapes of JSON and Go."""
-    try:
-        found = json.loads(text, strict=False) if "\\" not in text else _decoded(text[1:-1])
-    except ValueError as error:
-        raise wrong(f"{text} has an escape that is not known: {error}", position) from error
-    if any("\ud800" <= character <= "\udfff" for character in found):
-        raise wrong(f"{text!r} holds half of a character pair", position)
-    return str(found)
-
-
-def _decoded(inner: str) -> str:
-    def plain(match: re.Match[str]) -> str:
-        byte, wide, octal, single = match.groups()
-        if byte is not None:
-            return chr(int(byte, 16))
-        if wide is not None:
-            return chr(int(wide, 16))
-        if octal is not None:
-            return chr(int(octal, 8))
-        return _ESCAPES.get(single, match[0])
-
-    # What is JSON's already stays for json.loads; quotes and control characters are made safe for it.
-    parts: list[str] = []
+def _unquoted(inner: str, position: int) -> str:
+    """What a quoted text means. Escapes are JSON's and Go's; `\\x` and octal ones are bytes of UTF-8."""
+    if "\\" not in inner:
+        return inner
+    parts: list[bytes] = []
     end = 0
-    for match in _GO_ESCAPE.finditer(inner):
-        parts.append(json.dumps(inner[end : match.start()])[1:-1])
-        meant = plain(match)
-        parts.append(meant if meant == match[0] else json.dumps(meant)[1:-1])
+    while (at := inner.find("\\", end)) >= 0:
+        match = _ESCAPE.match(inner, at)
+        if match is None:
+            raise wrong(f"the escape {inner[at : at + 2]!r} is not known or not complete", position + at)
+        parts += [inner[end:at].encode(), _meant(match, position + at)]
         end = match.end()
-    parts.append(json.dumps(inner[end:])[1:-1])
-    return str(json.loads(f'"{"".join(parts)}"'))
+    parts.append(inner[end:].encode())
+    try:
+        # By way of UTF-16, which joins the halves of a pair that stand in two escapes.
+        halves = b"".join(parts).decode(errors="surrogatepass").encode("utf-16-le", "surrogatepass")
+        return halves.decode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise wrong("the escapes in this text are no characters together", position - 1) from error
+
+
+def _meant(escape: re.Match[str], position: int) -> bytes:
+    byte, octal, short, long, single = escape.groups()
+    if single is not None:
+        return bytes([_SINGLE[single]])
+    if byte is not None or octal is not None:
+        return bytes([int(byte, 16) if byte else int(octal, 8)])
+    number = int(short or long, 16)
+    if number > 0x10FFFF:
+        raise wrong(f"there is no character {escape[0]}", position)
+    return chr(number).encode(errors="surrogatepass")
