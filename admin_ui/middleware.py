@@ -138,13 +138,15 @@ async def _error_page(
     code: str = "",
     permission: str = "",
 ) -> web.Response:
+    # A page that may come back is tried again; any other is left for where its link stood.
+    own = request.method in SAFE_METHODS and explanation.retry
     values = {
         "explanation": explanation,
         "status": status,
-        "cause": cause,
+        "cause": "" if permission else cause,
         "code": code,
         "permission": permission,
-        "again": request.path_qs if request.method in SAFE_METHODS else own_referer(request),
+        "again": request.path_qs if own else own_referer(request),
     }
     return await render.page(request, "error.html", values, status=status)
 

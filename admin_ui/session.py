@@ -28,7 +28,7 @@ REMEMBERED: Final = 1000
 
 # Seconds since 1970.
 Clock = Callable[[], float]
-CLOCK: Final = web.AppKey("clock", Clock)
+CLOCK: Final[web.AppKey[Clock]] = web.AppKey("clock")
 
 _TOKEN: Final = "token"
 _SUBJECT: Final = "subject"
