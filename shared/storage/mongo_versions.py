@@ -94,7 +94,7 @@ class Versions:
         token = uuid.uuid4().hex
         inserted = await _all(self._insert(kind, steps, token) for kind, steps in by_kind.items())
         pending = dict(zip(by_kind, inserted, strict=True))
-        marks = await self._state.read()
+        marks = await self._state.begin(entries[-1].revision)
         live = [entry for entry in entries if entry.revision > marks.floor]
         if len(live) < len(entries):
             await _all(self._take_away(kind, token, ids[token], marks.floor) for kind, ids in pending.items())
@@ -179,22 +179,23 @@ class Versions:
     ) -> list[Document]:
         """The versions that revision `at` shows, in the selection's order, at most `limit` (0: all).
 
-        Without `complete` those that a later revision closed are left out, which is the same as long
-        as there is no later one. Closed after open: a version that is closed meanwhile is met in one
-        of them.
+        Without `complete` it is what is current, which is the same as long as there is no later
+        revision, and simpler. Closed after open: a version that is closed meanwhile is met in one.
         """
-        collection, old = self.of(kind), {"revision": {"$lte": at}}
+        collection = self.of(kind)
+        if not complete:
+            current = selection.filter_of({"until": OPEN})
+            return await collection.find(current, fields=fields, sort=selection.keys, limit=limit)
+        old = {"revision": {"$lte": at}}
         current = selection.filter_of({"until": OPEN}, old)
         found = await collection.find(current, fields=fields, sort=selection.keys, limit=limit)
-        if not complete:
-            return found
         closed = selection.filter_of({"until": {"$gt": at, "$lt": OPEN}}, old)
         found += await collection.find(closed, fields=fields, sort=selection.keys, limit=limit)
         return selection.in_order(found)[: limit or None]
 
-    async def count(self, kind: str, selection: Selection, at: int) -> int:
+    async def count(self, kind: str, selection: Selection) -> int:
         """How many `select` would answer without `complete`."""
-        return await self.of(kind).count(selection.filter_of({"until": OPEN}, {"revision": {"$lte": at}}))
+        return await self.of(kind).count(selection.filter_of({"until": OPEN}))
 
     async def bodies(self, wanted: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], bytes]:
         """The bodies of versions by (kind, version id); leaves out those that are gone."""
