@@ -231,7 +231,7 @@ async def _serve_http(
             web.get("/metrics", scrape),
             web.get("/openapi.json", describe),
             *assembly.routes,
-            web.route("*", "/{tail:.*}", gateway.handle),
+            web.route("*", "/{tail:(?s:.*)}", gateway.handle),
         ]
     )
     runner = web.AppRunner(
