@@ -25,8 +25,10 @@ from shared.rpc.status import Status
 
 Api = tuple[Sequence[Method], Style]
 # What `web.AppRunner` must be given: a handler is cancelled when its client goes away (an idle watch
-# would not notice otherwise), and long filters and page tokens fit into the request line.
+# would not notice otherwise), long filters and page tokens fit into the request line, and bodies are
+# decompressed in `body.receive`.
 SERVER_OPTIONS: Final[Mapping[str, Any]] = {
+    "auto_decompress": False,
     "handler_cancellation": True,
     "max_line_size": 65536,
     "max_field_size": 65536,
