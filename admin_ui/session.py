@@ -153,6 +153,17 @@ async def take_flashes(request: web.Request) -> list[dict[str, Any]]:
     return found
 
 
+async def remember(request: web.Request, name: str, value: str) -> None:
+    """For this session; the cookie is written only when the value is new."""
+    session = await get_session(request)
+    if session.get(name) != value:
+        session[name] = value
+
+
+async def recall(request: web.Request, name: str) -> str:
+    return str((await get_session(request)).get(name, ""))
+
+
 class People:
     """What the services say of a token, believed for a few seconds."""
 
