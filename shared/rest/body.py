@@ -27,7 +27,7 @@ class BrokenBody(Exception):
 _MISCODED: Final = "is not encoded as its headers say"
 
 
-async def receive(request: web.Request, limit: int) -> bytes:
+async def receive(request: web.BaseRequest, limit: int) -> bytes:
     """The whole body, decompressed. Reads no more than the limit: above it, BrokenBody.
 
     The server must not decompress by itself (SERVER_OPTIONS): where that fails it cuts the
