@@ -6,25 +6,25 @@ is one revision; a plan without changes commits nothing.
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import Any
 
-import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from shared.admin import objects
+from shared.admin import document, objects
 from shared.errors import ApiError, InvalidArgument, Violation
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.resource import field_mask
 from shared.resource.collection import Collection
 from shared.resource.definition import CLAIM
-from shared.storage.port import Delete, Expect, Put
+from shared.storage.port import Check, Delete, Expect, Put
 
-MAX_CHARACTERS = 8 << 20
+# Entries after which the event loop gets its turn.
+_BREATH = 64
 
 
 @dataclass
@@ -32,6 +32,8 @@ class Plan:
     """What applying a manifest would do."""
 
     changes: list[Put | Delete] = field(default_factory=list)
+    # What a removal relies on: entries that stay as they are, each under its name.
+    checks: list[Check] = field(default_factory=list)
     differences: list[pb.Difference] = field(default_factory=list)
     unchanged: int = 0
 
@@ -46,23 +48,19 @@ class Item:
 
 
 def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Item]]:
-    """The items by kind. Raises InvalidArgument with everything that is wrong."""
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidArgument.at("manifest", f"is longer than {MAX_CHARACTERS} characters")
-    try:
-        lists = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidArgument.at("manifest", f"is no YAML: {error}") from error
+    """The items by kind. Raises InvalidArgument with everything that is wrong. Takes seconds for
+    megabytes: call it in a thread."""
+    lists = document.load(text)
     if not isinstance(lists, dict):
         raise InvalidArgument.at("manifest", "must be a mapping from a list's name to the list")
     by_plural = {c.definition.plural: c for c in collections.values() if c.definition.strategy is not None}
     wrong: list[Violation] = []
     found: dict[str, list[Item]] = {}
     for plural, entries in lists.items():
-        collection = by_plural.get(plural) if isinstance(plural, str) else None
+        collection = by_plural.get(plural)
         if collection is None:
             known = ", ".join(sorted(by_plural)) or "none"
-            wrong.append(Violation(str(plural), f"is no list of this service; it has {known}"))
+            wrong.append(Violation(plural, f"is no list of this service; it has {known}"))
         elif not isinstance(entries, list):
             wrong.append(Violation(plural, "must be a list"))
         else:
@@ -85,27 +83,39 @@ async def plan(
     for kind, entries in items.items():
         collection = collections[kind]
         named: dict[str, str] = {}
-        for item in entries:
+        claimed: dict[str, str] = {}
+        for index, item in enumerate(entries):
+            await _breathe(index)
             try:
-                name = await _plan_item(made, collection, item)
+                name, new = await _plan_item(made, collection, item)
             except InvalidArgument as error:
                 wrong.extend(
                     Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
                     for v in error.violations or [Violation("", error.message)]
                 )
                 continue
-            if name in named:
-                wrong.append(Violation(item.path, f"is the same {kind} as {named[name]}"))
-            named.setdefault(name, item.path)
-        if prune:
+            same = [named.setdefault(name, item.path)]
+            same += [claimed.setdefault(claim, item.path) for claim in collection.claims(new)]
+            others = [path for path in same if path != item.path]
+            if others:
+                wrong.append(Violation(item.path, f"is the same {kind} as {others[0]}"))
+        if prune and not wrong:
             await _plan_removals(made, collection, named.keys(), wrong)
-    made.changes = _merged(made.changes, wrong)
     if wrong:
         raise InvalidArgument.of(wrong)
+    made.changes = _merged(made.changes)
+    if not prune:
+        made.checks = []
     return made
 
 
-async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
+async def _breathe(index: int) -> None:
+    """Reads may answer without ever waiting, so a long plan lets others run now and then."""
+    if index % _BREATH == _BREATH - 1:
+        await asyncio.sleep(0)
+
+
+async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[str, Message]:
     definition = collection.definition
     assert definition.strategy is not None
     name = await definition.strategy.locate(item.message, collection.store)
@@ -116,16 +126,17 @@ async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
         made.changes += collection.creation(new)
         name = definition.name(new)
         made.differences.append(objects.difference(definition, name, None, new))
-        return name
+        return name, new
     old, new = definition.parse(record.body), definition.parse(record.body)
     field_mask.merge(item.message, new, item.owned)
     changes = collection.replacement(new, old, record.revision)
     if new == old:
         made.unchanged += 1
+        made.checks.append(Check(definition.kind, name, record.revision))
     else:
         made.changes += changes
         made.differences.append(objects.difference(definition, name, old, new))
-    return name
+    return name, new
 
 
 async def _plan_removals(
@@ -133,20 +144,24 @@ async def _plan_removals(
 ) -> None:
     definition, keep = collection.definition, frozenset(kept)
     assert definition.strategy is not None
-    async for record in collection.scan(at=await collection.store.head()):
-        if record.name in keep:
-            continue
-        old = definition.parse(record.body)
-        try:
-            await definition.strategy.guard_removal(old, collection.store)
-        except ApiError as error:
-            wrong.append(Violation(definition.plural, error.message))
-            continue
-        made.changes += collection.removal(old, record.revision)
-        made.differences.append(objects.difference(definition, record.name, old, None))
+    async with aclosing(collection.scan(at=await collection.store.head())) as records:
+        index = 0
+        async for record in records:
+            index += 1
+            await _breathe(index)
+            if record.name in keep:
+                continue
+            old = definition.parse(record.body)
+            try:
+                await definition.strategy.guard_removal(old, collection.store)
+            except ApiError as error:
+                wrong.append(Violation(definition.plural, f"lacks what must stay: {error.message}"))
+                continue
+            made.changes += collection.removal(old, record.revision)
+            made.differences.append(objects.difference(definition, record.name, old, None))
 
 
-def _merged(changes: list[Put | Delete], wrong: list[Violation]) -> list[Put | Delete]:
+def _merged(changes: list[Put | Delete]) -> list[Put | Delete]:
     """One change a record: a claim that one item lets go of and another takes changes hands."""
     found: dict[tuple[str, str], Put | Delete] = {}
     for change in changes:
@@ -154,12 +169,10 @@ def _merged(changes: list[Put | Delete], wrong: list[Violation]) -> list[Put | D
         other = found.get(key)
         if other is None:
             found[key] = change
-        elif change.kind == CLAIM.name and isinstance(change, Delete) != isinstance(other, Delete):
-            put = other if isinstance(other, Put) else change
-            assert isinstance(put, Put)
-            found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
-        else:
-            wrong.append(Violation("", f"two entries of the manifest want {change.name!r}"))
+            continue
+        put = other if isinstance(other, Put) else change
+        assert change.kind == CLAIM.name and isinstance(put, Put) and type(other) is not type(change)
+        found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
     return list(found.values())
 
 
@@ -170,11 +183,16 @@ def _item(collection: Collection, path: str, entry: object, wrong: list[Violatio
         return None
     message = definition.message()
     try:
-        json_format.ParseDict(_jsonable(entry), message)
+        json_format.ParseDict(entry, message)
     except (json_format.Error, ValueError, TypeError, OverflowError, AttributeError) as error:
         wrong.append(Violation(path, str(error)))
         return None
-    return Item(path, message, tuple(_owned(entry, definition.message.DESCRIPTOR)))
+    owned = tuple(_owned(entry, definition.message.DESCRIPTOR))
+    twice = sorted({field for field in owned if owned.count(field) > 1})
+    if twice:
+        wrong.append(Violation(f"{path}.{twice[0]}", "is given twice, in two spellings"))
+        return None
+    return Item(path, message, owned)
 
 
 def _owned(entry: Mapping[str, Any], descriptor: Any, prefix: str = "") -> Iterable[str]:
@@ -187,42 +205,3 @@ def _owned(entry: Mapping[str, Any], descriptor: Any, prefix: str = "") -> Itera
             yield from _owned(value, nested, f"{prefix}{spec.name}.")
         else:
             yield f"{prefix}{spec.name}"
-
-
-def _jsonable(value: Any) -> Any:
-    """YAML's values as JSON has them; keys of maps become text."""
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else json.dumps(key): _jsonable(item) for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, str) and not value.isascii():
-        return _joined(value)
-    if isinstance(value, datetime | date):
-        raise ValueError(f"{value} reads as a date in YAML; put it in quotes")
-    return value
-
-
-def _joined(text: str) -> str:
-    """JSON writes characters beyond U+FFFF as two escapes, which YAML reads one by one. Raises
-    ValueError for a half that stands alone."""
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError as error:
-        raise ValueError("half of a surrogate pair stands alone: this is no Unicode text") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Times stay text, as JSON has them; aliases are refused, for they can grow without bound."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not supported")
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from shared.admin import manifest, objects
-from shared.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument
+from shared.errors import Aborted, FailedPrecondition, InvalidArgument
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
 from shared.query.ast import EVERYTHING
@@ -16,7 +17,7 @@ from shared.query.pushdown import narrow
 from shared.resource.collection import Collection, PageRequest
 from shared.resource.definition import CLAIM
 from shared.rpc.method import Call
-from shared.storage.errors import Conflict, Exists
+from shared.storage.errors import Compacted, Conflict, Exists
 from shared.storage.port import Query, Store
 from shared.watch.stateless import Chunk, Watch
 from shared.watch.tailer import Tailer
@@ -92,25 +93,38 @@ class AdminService:
         )
 
     async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
-        items = manifest.read(request.manifest, self._collections)
+        items = await asyncio.to_thread(manifest.read, request.manifest, self._collections)
         for _ in range(_TRIES):
-            plan = await manifest.plan(items, self._collections, prune=request.prune)
-            revision = await self._store.head()
-            if plan.changes and not request.dry_run:
-                try:
-                    commit = await self._store.commit(plan.changes, by=call.author("manifest:apply"))
-                except Exists as error:
-                    if error.kind != CLAIM.name:
-                        continue  # someone created it in between: compare anew
-                    raise AlreadyExists(
-                        f"{error.name} belongs to something that the manifest leaves as it is",
-                        name=error.name,
-                    ) from error
-                except Conflict:
-                    continue  # someone wrote in between: compare anew
-                revision = commit.revision
+            known = await self._store.head()
+            try:
+                plan = await manifest.plan(items, self._collections, prune=request.prune)
+                revision = await self._applied(plan, request, call)
+            except Compacted:
+                continue
+            except Exists as error:
+                if error.kind == CLAIM.name and error.actual <= known:
+                    raise self._taken(plan, error) from error
+                continue  # someone created it in between: compare anew
+            except Conflict:
+                continue  # someone wrote in between: compare anew
             return pb.ApplyResponse(differences=plan.differences, unchanged=plan.unchanged, revision=revision)
         raise Aborted("others write the same objects too fast; nothing was written, try again")
+
+    async def _applied(self, plan: manifest.Plan, request: pb.ApplyRequest, call: Call) -> int:
+        """The revision at which the manifest holds."""
+        if request.dry_run or not plan.changes:
+            return await self._store.head()
+        by = call.author("manifest:apply")
+        return (await self._store.commit(plan.changes, checks=plan.checks, by=by)).revision
+
+    def _taken(self, plan: manifest.Plan, error: Exists) -> Exception:
+        """What is said of a claim that something holds which the manifest leaves as it is."""
+        for difference in plan.differences:
+            collection = self._collections[difference.kind]
+            new = collection.definition.parse(difference.after.value)
+            if error.name in collection.claims(new):
+                return collection.conflict(error, new)
+        raise error
 
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
         collection = self._collection(request.kind)
@@ -124,7 +138,7 @@ class AdminService:
         return pb.DeleteResponse(revision=revision)
 
     async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncGenerator[pb.Object, None]:
-        wanted = [self._collection(kind, "kinds") for kind in request.kinds] or list(
+        wanted = [self._collection(kind, "kinds") for kind in dict.fromkeys(request.kinds)] or list(
             self._collections.values()
         )
         at = await self._store.head()
