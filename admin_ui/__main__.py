@@ -17,6 +17,8 @@ import uvloop
 from aiohttp import web
 
 from admin_ui.app import build_app
+from shared.rpc import client
+from shared.service import config as settings
 from shared.service import logging as service_logging
 from shared.service.config import Config
 
@@ -69,11 +71,14 @@ def _tls(config: Config) -> ssl.SSLContext | None:
 def main() -> int:
     # The session library's own; ours are kept as it recommends.
     warnings.filterwarnings("ignore", category=web.NotAppKeyWarning, module="aiohttp_session")
-    config = Config.load()
+    try:
+        config = Config.load()
+    except settings.InvalidArgument as error:
+        sys.exit(f"console: {error}")
     service_logging.configure("console", form=config.log_format, level=config.log_level)
     try:
         uvloop.run(serve(config))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, settings.InvalidArgument, client.FailedPrecondition) as error:
         log.error("cannot start", extra={"error": str(error)})
         return 1
     return 0

@@ -48,7 +48,7 @@ def build_app(config: Config, *, clock: session.Clock = time.time) -> web.Applic
     app[render.MONITOR] = Monitor(clients)
     app[render.HUB] = Hub(clients)
     app[render.OPERATIONS] = Operations()
-    app[render.TEMPLATES] = render.environment()
+    render.set_up(app)
     app[render.PATHS] = {route.name: route.path for route in routes.ROUTES}
     app[middleware.METRICS] = metrics
     routes.add_routes(app)

@@ -111,7 +111,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         cause = "" if isinstance(error, CrossSite) else error.reason
         return await _error_page(request, explanation, status=error.status, cause=cause)
     except ConnectionResetError:
-        raise
+        # Whoever asked is gone; nobody reads this.
+        return web.Response(status=499)
     except Exception:
         log.exception("a page failed", extra={"request_id": request[render.REQUEST_ID], "path": request.path})
         return await _error_page(request, failures.UNEXPECTED, status=500)
@@ -119,6 +120,16 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def failure_page(request: web.Request, failure: Failure) -> web.Response:
     explanation = failures.explain(failure)
+    if explanation.status >= 500:
+        log.warning(
+            "a service failed a page",
+            extra={
+                "request_id": request[render.REQUEST_ID],
+                "path": request.path,
+                "code": failure.code.name,
+                "error": failure.message,
+            },
+        )
     return await _error_page(
         request,
         explanation,
@@ -138,13 +149,15 @@ async def _error_page(
     code: str = "",
     permission: str = "",
 ) -> web.Response:
+    # A page that may come back is tried again; any other is left for where its link stood.
+    own = request.method in SAFE_METHODS and explanation.retry
     values = {
         "explanation": explanation,
         "status": status,
-        "cause": cause,
+        "cause": "" if permission else cause,
         "code": code,
         "permission": permission,
-        "again": request.path_qs if request.method in SAFE_METHODS else own_referer(request),
+        "again": request.path_qs if own else own_referer(request),
     }
     return await render.page(request, "error.html", values, status=status)
 

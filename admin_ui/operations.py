@@ -19,6 +19,8 @@ from admin_ui.live import Signal
 from shared.rpc.client import CallFailed, Failure
 
 KEPT: Final = 200
+# Objects that one operation may hold; it says so when there are more.
+MAX_ITEMS: Final = 50_000
 # Writes in flight at once, of one operation.
 WIDTH: Final = 8
 
@@ -61,6 +63,8 @@ class Operation(Signal):
     ended: datetime | None = None
     # Why the objects could not all be listed.
     failure: Failure | None = None
+    # There were more than MAX_ITEMS; the others were left alone.
+    cut: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -75,7 +79,9 @@ class Operation(Signal):
     @property
     def clean(self) -> bool:
         """It ended, and everything was done."""
-        return not self.running and self.failure is None and self.count("done") == len(self.items)
+        if self.running or self.failure is not None or self.cut:
+            return False
+        return self.count("done") == len(self.items)
 
 
 class Operations:
@@ -133,6 +139,9 @@ async def _run(
 ) -> None:
     try:
         async for item in source:
+            if len(operation.items) == MAX_ITEMS:
+                operation.cut = True
+                break
             operation.items.append(item)
         waiting = iter(operation.items)
 

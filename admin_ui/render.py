@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
@@ -32,7 +33,6 @@ PEOPLE: Final = web.AppKey("people", People)
 MONITOR: Final = web.AppKey("monitor", Monitor)
 HUB: Final = web.AppKey("hub", Hub)
 OPERATIONS: Final = web.AppKey("operations", Operations)
-TEMPLATES: Final = web.AppKey("templates", jinja2.Environment)
 # Route name -> path template.
 PATHS: Final = web.AppKey("paths", dict[str, str])
 
@@ -84,9 +84,12 @@ def url(app: web.Application, name: str, **parts: str) -> str:
     return path
 
 
-def environment() -> jinja2.Environment:
-    found = jinja2.Environment(
+def set_up(app: web.Application) -> None:
+    """Give `app` its templates."""
+    found = aiohttp_jinja2.setup(
+        app,
         loader=jinja2.PackageLoader("admin_ui"),
+        default_helpers=False,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -103,7 +106,6 @@ def environment() -> jinja2.Environment:
     found.filters["plural"] = lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}".replace(
         ",", "\u202f"
     )
-    return found
 
 
 def _assets() -> Mapping[str, str]:
@@ -141,7 +143,7 @@ async def page(
     """A whole page. Flashes are shown and forgotten."""
     known = context(request)
     known["flashes"] = await session.take_flashes(request)
-    text = request.app[TEMPLATES].get_template(template).render({**known, **(values or {})})
+    text = aiohttp_jinja2.render_string(template, request, {**known, **(values or {})})
     response = web.Response(text=text, status=status, content_type="text/html")
     response.enable_compression()
     return response
@@ -154,7 +156,7 @@ def redirect(location: str) -> web.Response:
 
 def part(request: web.Request, template: str, values: Mapping[str, Any]) -> str:
     """A piece of a page, for a live stream."""
-    return request.app[TEMPLATES].get_template(template).render({**context(request), **values})
+    return aiohttp_jinja2.render_string(template, request, {**context(request), **values})
 
 
 def etag(html: str) -> str:

@@ -28,7 +28,7 @@ REMEMBERED: Final = 1000
 
 # Seconds since 1970.
 Clock = Callable[[], float]
-CLOCK: Final = web.AppKey("clock", Clock)
+CLOCK: Final[web.AppKey[Clock]] = web.AppKey("clock")
 
 _TOKEN: Final = "token"
 _SUBJECT: Final = "subject"
@@ -151,6 +151,17 @@ async def take_flashes(request: web.Request) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = session[_FLASH]
     del session[_FLASH]
     return found
+
+
+async def remember(request: web.Request, name: str, value: str) -> None:
+    """For this session; the cookie is written only when the value is new."""
+    session = await get_session(request)
+    if session.get(name) != value:
+        session[name] = value
+
+
+async def recall(request: web.Request, name: str) -> str:
+    return str((await get_session(request)).get(name, ""))
 
 
 class People:

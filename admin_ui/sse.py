@@ -94,15 +94,16 @@ async def stream(
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     )
-    await response.prepare(request)
-    await response.write(f"retry: {RETRY_MS}\n\n".encode())
     with contextlib.ExitStack() as stack:
+        # Browsers leave at any time, even before the answer began.
+        stack.enter_context(contextlib.suppress(ConnectionResetError))
+        await response.prepare(request)
+        await response.write(f"retry: {RETRY_MS}\n\n".encode())
         stack.enter_context(request.app[METRICS].streams.track_inprogress())
         token = render.caller(request).token
         readers = [stack.enter_context(feed.read(token)) for feed in feeds]
         session = _Session(request, response, look, [*signals, *feeds], feeds, readers)
-        with contextlib.suppress(ConnectionResetError):
-            await session.run()
+        await session.run()
     return response
 
 

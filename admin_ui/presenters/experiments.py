@@ -171,8 +171,9 @@ def _url(url: str) -> str:
 
 
 def _grpcurl(endpoint: Endpoint, method: str, request: str) -> str:
+    plain = "" if endpoint.rest.startswith("https:") else "-plaintext "
     return (
-        f'grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d {shlex.quote(request)} '
+        f'grpcurl {plain}-H "authorization: Bearer $TOKEN" -d {shlex.quote(request)} '
         f"{shlex.quote(endpoint.target)} {SERVICE}/{method}"
     )
 

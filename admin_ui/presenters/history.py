@@ -17,7 +17,13 @@ from admin_ui.presenters import moments
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 
 # The sources of actions in words; an action is `source:subject:verb`.
-SOURCES: Final = {"grpc": "gRPC", "rest": "REST", "bootstrap": "start-up", "cli": "command line"}
+SOURCES: Final = {
+    "grpc": "gRPC",
+    "rest": "REST",
+    "bootstrap": "start-up",
+    "start": "start-up",
+    "cli": "command line",
+}
 VERBS: Final = {
     "create": ("Created", "plus", "ok"),
     "update": ("Changed", "edit", "info"),

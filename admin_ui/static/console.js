@@ -61,6 +61,11 @@
     const menu = $(".me[open]");
     if (menu && !menu.contains(target)) menu.open = false;
   });
+  document.addEventListener("formdata", (event) => {
+    // What is empty need not stand in an address that people share.
+    if (event.target.method !== "get") return;
+    for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
+  });
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-autosubmit]")) event.target.form.requestSubmit();
   });
@@ -338,7 +343,7 @@
     k: () => move(-1),
     x: () => { const box = cursor && $('input[name="id"]', cursor); if (box) { box.checked = !box.checked; selectionChanged(); } },
     p: togglePause,
-    n: () => { const link = $("[data-new]") ?? (location.pathname === "/experiments" ? null : null); if (link) location.assign(link.href); },
+    n: () => { const link = $("a[data-new]"); if (link) location.assign(link.href); },
     g: () => { prefix = Date.now(); },
   };
   document.addEventListener("keydown", (event) => {

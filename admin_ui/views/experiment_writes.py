@@ -12,6 +12,7 @@ from admin_ui import render, session
 from admin_ui.pipelines import Pipelines
 from admin_ui.presenters import experiments, failures
 from admin_ui.security import safe_next
+from admin_ui.views.experiments import NAMESPACE
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
 from shared.rpc.client import CallFailed
 
@@ -78,7 +79,7 @@ async def _form(
     except CallFailed:
         multi_user = bool(typed["namespace"])
     if multi_user and not typed["namespace"]:
-        typed = {**typed, "namespace": (await session.get_session(request)).get("namespace", "")}
+        typed = {**typed, "namespace": await session.recall(request, NAMESPACE)}
     values = {
         "typed": typed,
         "errors": errors or {},

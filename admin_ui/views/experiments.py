@@ -32,7 +32,8 @@ FILTER_KEYS: Final = (
     "experiment_id",
     "namespace",
 )
-NAMESPACE_COOKIE: Final = "namespace"
+# What a session remembers: the namespace looked at last.
+NAMESPACE: Final = "namespace"
 
 
 def _pipelines(request: web.Request) -> Pipelines:
@@ -53,7 +54,7 @@ async def list_(request: web.Request) -> web.StreamResponse:
         return await _list_failed(request, state, error)
     values["multi_user"] = bool(facts and facts.multi_user)
     if state.namespace:
-        (await session.get_session(request))[NAMESPACE_COOKIE] = state.namespace
+        await session.remember(request, NAMESPACE, state.namespace)
     return await render.page(request, "experiments/list.html", values)
 
 
@@ -163,7 +164,7 @@ async def _about_filter(request: web.Request, state: ListState) -> str:
 
 
 async def _choose_namespace(request: web.Request, state: ListState) -> web.Response:
-    last = (await session.get_session(request)).get(NAMESPACE_COOKIE, "")
+    last = await session.recall(request, NAMESPACE)
     return await render.page(request, "experiments/namespace.html", {"list": state, "last": last})
 
 

@@ -71,6 +71,7 @@ async def patterns(request: web.Request) -> web.Response:
         "rows": rows,
         "entries": entries,
         "list": ListState(),
+        "here": "/experiments",
         "explanations": [*failures.EXPLANATIONS.values(), *failures.PLAIN.values()],
     }
     return await render.page(request, "patterns.html", values)

@@ -17,7 +17,7 @@ from shared.errors import InvalidArgument
 from shared.pb.goten_sdk.types import watch_type_pb2
 from shared.query import order_by
 from shared.query.ast import EVERYTHING, Node
-from shared.query.dialects.sqlish_print import canonical
+from shared.query.dialects import sqlish_print
 from shared.query.evaluate import compile
 from shared.query.order_by import Ordering
 from shared.query.page_token import fingerprint
@@ -327,7 +327,7 @@ class _Selection:
         parent = _parent(kind, request.parent) if kind.parent is not None else None
         filter = kind.dialect.parse(request.filter)
         ordering = order_by.parse(request.order_by, kind.schema)
-        text = canonical(filter, kind.schema)
+        text = sqlish_print.text(filter, kind.schema)
         return cls(kind, parent, filter, ordering, fingerprint(kind.kind, parent or "-", text, str(ordering)))
 
     def request(self, size: int, token: str, *, max_bytes: int | None = MAX_PAGE_BYTES) -> PageRequest:

@@ -61,8 +61,8 @@ def routes(multi_user: bool) -> HealthzRoutes:
     )
 
 
-def _answer(facts: dict[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(request: web.Request) -> web.Response:
+def _answer(facts: dict[str, Any]) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
+    async def answer(request: web.BaseRequest) -> web.Response:
         return web.json_response(facts)
 
     return answer

@@ -13,6 +13,7 @@ from services.pipelines.style import STYLE, error_details
 from services.pipelines.v1beta1 import ExperimentServiceV1
 from services.pipelines.v2beta1 import ExperimentServiceV2
 from shared.auth.permissions import PERMISSIONS
+from shared.resource.answers import Answers
 from shared.resource.definition import CLAIM, Definition
 from shared.rpc.method import methods_of
 from shared.service.config import Config
@@ -39,10 +40,10 @@ async def assemble(environment: Environment, kinds: Sequence[Definition]) -> Ass
         config.userid_prefix,
         environment.access.identity_of,
     )
-    v1 = methods_of(
-        v1beta1.SERVICE, ExperimentServiceV1(experiments, namespaces), PERMISSIONS, aliases=v1beta1.ALIASES
-    )
-    v2 = methods_of(v2beta1.SERVICE, ExperimentServiceV2(experiments, namespaces), PERMISSIONS)
+    servicer_v1 = ExperimentServiceV1(experiments, namespaces, Answers(environment.store))
+    servicer_v2 = ExperimentServiceV2(experiments, namespaces, Answers(environment.store))
+    v1 = methods_of(v1beta1.SERVICE, servicer_v1, PERMISSIONS, aliases=v1beta1.ALIASES)
+    v2 = methods_of(v2beta1.SERVICE, servicer_v2, PERMISSIONS)
 
     async def count() -> None:
         metrics.count.set(await environment.store.count(Query("experiment")))

@@ -16,6 +16,7 @@ from shared.errors import InvalidArgument
 from shared.pb.backend.api.v1beta1 import experiment_pb2 as pb
 from shared.pb.backend.api.v1beta1 import resource_reference_pb2 as reference_pb2
 from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
+from shared.resource.answers import Answers
 from shared.rpc.method import Call
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["ExperimentService"]
@@ -37,9 +38,10 @@ _PATHS: Final[Mapping[str, str]] = {
 
 
 class ExperimentServiceV1:
-    def __init__(self, experiments: Experiments, namespaces: Namespaces) -> None:
+    def __init__(self, experiments: Experiments, namespaces: Namespaces, lists: Answers) -> None:
         self._experiments = experiments
         self._namespaces = namespaces
+        self._lists = lists
 
     async def CreateExperiment(self, request: pb.CreateExperimentRequest, call: Call) -> bytes:
         self._experiments.requested("create")
@@ -62,6 +64,9 @@ class ExperimentServiceV1:
         self._experiments.requested("list")
         namespace = self._namespaces.of_list(request)
         await self._namespaces.admit(call, namespace, read=True)
+        return await self._lists.get(request.SerializeToString(), lambda: self._list(request, namespace))
+
+    async def _list(self, request: pb.ListExperimentsRequest, namespace: str) -> bytes:
         page, token = await self._experiments.list(
             ListQuery(
                 "v1beta1",

@@ -14,6 +14,7 @@ from services.pipelines.namespaces import Namespaces
 from services.pipelines.violations import renamed
 from shared.errors import InvalidArgument
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
+from shared.resource.answers import Answers
 from shared.rpc.method import Call
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["ExperimentService"]
@@ -27,9 +28,10 @@ _PATHS: Final[Mapping[str, str]] = {
 
 
 class ExperimentServiceV2:
-    def __init__(self, experiments: Experiments, namespaces: Namespaces) -> None:
+    def __init__(self, experiments: Experiments, namespaces: Namespaces, lists: Answers) -> None:
         self._experiments = experiments
         self._namespaces = namespaces
+        self._lists = lists
 
     async def CreateExperiment(self, request: pb.CreateExperimentRequest, call: Call) -> bytes:
         self._experiments.requested("create")
@@ -52,6 +54,9 @@ class ExperimentServiceV2:
         self._experiments.requested("list")
         namespace = self._namespaces.of_v2(request.namespace, "namespace")
         await self._namespaces.admit(call, namespace, read=True)
+        return await self._lists.get(request.SerializeToString(), lambda: self._list(request, namespace))
+
+    async def _list(self, request: pb.ListExperimentsRequest, namespace: str) -> bytes:
         page, token = await self._experiments.list(
             ListQuery(
                 "v2beta1",

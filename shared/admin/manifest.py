@@ -6,20 +6,16 @@ is one revision; a plan without changes commits nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any
 
-import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from shared.admin import document
 from shared.errors import InvalidArgument, Violation
 from shared.resource.collection import Collection
-
-MAX_CHARACTERS = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -32,23 +28,19 @@ class Item:
 
 
 def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Item]]:
-    """The items by kind. Raises InvalidArgument with everything that is wrong."""
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidArgument.at("manifest", f"is longer than {MAX_CHARACTERS} characters")
-    try:
-        lists = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidArgument.at("manifest", f"is no YAML: {error}") from error
+    """The items by kind. Raises InvalidArgument with everything that is wrong. Takes seconds for
+    megabytes: call it in a thread."""
+    lists = document.load(text)
     if not isinstance(lists, dict):
         raise InvalidArgument.at("manifest", "must be a mapping from a list's name to the list")
     by_plural = {c.definition.plural: c for c in collections.values() if c.definition.strategy is not None}
     wrong: list[Violation] = []
     found: dict[str, list[Item]] = {}
     for plural, entries in lists.items():
-        collection = by_plural.get(plural) if isinstance(plural, str) else None
+        collection = by_plural.get(plural)
         if collection is None:
             known = ", ".join(sorted(by_plural)) or "none"
-            wrong.append(Violation(str(plural), f"is no list of this service; it has {known}"))
+            wrong.append(Violation(plural, f"is no list of this service; it has {known}"))
         elif not isinstance(entries, list):
             wrong.append(Violation(plural, "must be a list"))
         else:
@@ -69,11 +61,16 @@ def _item(collection: Collection, path: str, entry: object, wrong: list[Violatio
         return None
     message = definition.message()
     try:
-        json_format.ParseDict(_jsonable(entry), message)
+        json_format.ParseDict(entry, message)
     except (json_format.Error, ValueError, TypeError, OverflowError, AttributeError) as error:
         wrong.append(Violation(path, str(error)))
         return None
-    return Item(path, message, tuple(_owned(entry, definition.message.DESCRIPTOR)))
+    owned = tuple(_owned(entry, definition.message.DESCRIPTOR))
+    twice = sorted({field for field in owned if owned.count(field) > 1})
+    if twice:
+        wrong.append(Violation(f"{path}.{twice[0]}", "is given twice, in two spellings"))
+        return None
+    return Item(path, message, owned)
 
 
 def _owned(entry: Mapping[str, Any], descriptor: Any, prefix: str = "") -> Iterable[str]:
@@ -86,42 +83,3 @@ def _owned(entry: Mapping[str, Any], descriptor: Any, prefix: str = "") -> Itera
             yield from _owned(value, nested, f"{prefix}{spec.name}.")
         else:
             yield f"{prefix}{spec.name}"
-
-
-def _jsonable(value: Any) -> Any:
-    """YAML's values as JSON has them; keys of maps become text."""
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else json.dumps(key): _jsonable(item) for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, str) and not value.isascii():
-        return _joined(value)
-    if isinstance(value, datetime | date):
-        raise ValueError(f"{value} reads as a date in YAML; put it in quotes")
-    return value
-
-
-def _joined(text: str) -> str:
-    """JSON writes characters beyond U+FFFF as two escapes, which YAML reads one by one. Raises
-    ValueError for a half that stands alone."""
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError as error:
-        raise ValueError("half of a surrogate pair stands alone: this is no Unicode text") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Times stay text, as JSON has them; aliases are refused, for they can grow without bound."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not supported")
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

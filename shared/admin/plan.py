@@ -7,10 +7,13 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
+
+from google.protobuf.message import Message
 
 from shared.admin import objects
 from shared.admin.manifest import Item
@@ -21,10 +24,14 @@ from shared.resource.collection import Collection
 from shared.resource.definition import CLAIM, Strategy
 from shared.storage.port import Check, Delete, Expect, Put, Store
 
+# Entries after which the event loop gets its turn.
+_BREATH = 64
+
 
 @dataclass
 class Plan:
-    """`checks` are what the relations were decided on."""
+    """`checks` are what it relies on: entries that stay as they are, and kinds whose relations were
+    looked at."""
 
     changes: list[Put | Delete] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -46,11 +53,14 @@ class Planner:
         for kind, entries in items.items():
             collection = self._collections[kind]
             named = await self._plan_items(made, collection, entries, wrong)
-            if prune:
+            if prune and not wrong:
                 await self._plan_removals(made, collection, named, wrong)
-        made.changes = _merged(made.changes, wrong)
-        if not wrong:
-            wrong += await self._relations(made, head)
+        if wrong:
+            raise InvalidArgument.of(wrong)
+        made.changes = _merged(made.changes)
+        if not prune:
+            made.checks = []
+        wrong += await self._relations(made, head)
         if wrong:
             raise InvalidArgument.of(wrong)
         return made
@@ -82,20 +92,23 @@ class Planner:
     ) -> set[str]:
         """The names that the items mean."""
         named: dict[str, str] = {}
-        for item in entries:
+        claimed: dict[str, str] = {}
+        kind = collection.definition.kind
+        for index, item in enumerate(entries):
+            await _breathe(index)
             try:
-                name = await _plan_item(made, collection, item)
+                name, new = await _plan_item(made, collection, item)
             except InvalidArgument as error:
                 wrong.extend(
                     Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
                     for v in error.violations or [Violation("", error.message)]
                 )
                 continue
-            if name in named:
-                wrong.append(
-                    Violation(item.path, f"is the same {collection.definition.kind} as {named[name]}")
-                )
-            named.setdefault(name, item.path)
+            same = [named.setdefault(name, item.path)]
+            same += [claimed.setdefault(claim, item.path) for claim in collection.claims(new)]
+            others = [path for path in same if path != item.path]
+            if others:
+                wrong.append(Violation(item.path, f"is the same {kind} as {others[0]}"))
         return set(named)
 
     async def _plan_removals(
@@ -103,14 +116,17 @@ class Planner:
     ) -> None:
         definition = collection.definition
         async with aclosing(collection.scan(at=await self._store.head())) as records:
+            index = 0
             async for record in records:
+                index += 1
+                await _breathe(index)
                 if record.name in kept:
                     continue
                 old = definition.parse(record.body)
                 try:
                     await _strategy(collection).guard_removal(old, self._store)
                 except ApiError as error:
-                    wrong.append(Violation(definition.plural, error.message))
+                    wrong.append(Violation(definition.plural, f"lacks what must stay: {error.message}"))
                     continue
                 made.changes += collection.removal(old, record.revision)
                 made.differences.append(objects.difference(definition, record.name, old, None))
@@ -163,11 +179,11 @@ class Planner:
                     yield record.name, definition.parse(record.body)
 
 
-async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
+async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[str, Message]:
     definition, strategy = collection.definition, _strategy(collection)
-    wrong = list(strategy.submitted(item.message))
-    if wrong:
-        raise InvalidArgument.of(wrong)
+    refused = list(strategy.submitted(item.message))
+    if refused:
+        raise InvalidArgument.of(refused)
     name = await strategy.locate(item.message, collection.store)
     record = await collection.store.get(definition.kind, name) if name else None
     if record is None:
@@ -176,23 +192,30 @@ async def _plan_item(made: Plan, collection: Collection, item: Item) -> str:
         made.changes += collection.creation(new)
         name = definition.name(new)
         made.differences.append(objects.difference(definition, name, None, new))
-        return name
+        return name, new
     old, new = definition.parse(record.body), definition.parse(record.body)
     field_mask.merge(item.message, new, item.owned)
     changes = collection.replacement(new, old, record.revision)
     if new == old:
         made.unchanged += 1
+        made.checks.append(Check(definition.kind, name, record.revision))
     else:
         made.changes += changes
         made.differences.append(objects.difference(definition, name, old, new))
-    return name
+    return name, new
+
+
+async def _breathe(index: int) -> None:
+    """Reads may answer without ever waiting, so a long plan lets others run now and then."""
+    if index % _BREATH == _BREATH - 1:
+        await asyncio.sleep(0)
 
 
 def _strategy(collection: Collection) -> Strategy[Any]:
     return collection.definition.strategy or Strategy()
 
 
-def _merged(changes: Iterable[Put | Delete], wrong: list[Violation]) -> list[Put | Delete]:
+def _merged(changes: list[Put | Delete]) -> list[Put | Delete]:
     """One change a record: a claim that one item lets go of and another takes changes hands."""
     found: dict[tuple[str, str], Put | Delete] = {}
     for change in changes:
@@ -200,10 +223,8 @@ def _merged(changes: Iterable[Put | Delete], wrong: list[Violation]) -> list[Put
         other = found.get(key)
         if other is None:
             found[key] = change
-        elif change.kind == CLAIM.name and isinstance(change, Delete) != isinstance(other, Delete):
-            put = other if isinstance(other, Put) else change
-            assert isinstance(put, Put)
-            found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
-        else:
-            wrong.append(Violation("", f"two entries of the manifest want {change.name!r}"))
+            continue
+        put = other if isinstance(other, Put) else change
+        assert change.kind == CLAIM.name and isinstance(put, Put) and type(other) is not type(change)
+        found[key] = Put(put.kind, put.name, put.body, put.parent, Expect.PRESENT)
     return list(found.values())

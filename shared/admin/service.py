@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from shared.admin import manifest, objects
 from shared.admin.plan import Plan, Planner
-from shared.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument
+from shared.errors import Aborted, FailedPrecondition, InvalidArgument
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
 from shared.query.ast import EVERYTHING
@@ -17,7 +18,7 @@ from shared.query.pushdown import narrow
 from shared.resource.collection import Collection, PageRequest
 from shared.resource.definition import CLAIM
 from shared.rpc.method import Call
-from shared.storage.errors import Conflict, Exists
+from shared.storage.errors import Compacted, Conflict, Exists
 from shared.storage.port import Author, Query, Store
 from shared.watch.stateless import Chunk, Start, Watch
 from shared.watch.tailer import Tailer
@@ -94,7 +95,7 @@ class AdminService:
         )
 
     async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
-        items = manifest.read(request.manifest, self._collections)
+        items = await asyncio.to_thread(manifest.read, request.manifest, self._collections)
 
         async def plan() -> Plan:
             return await self._planner.apply(items, prune=request.prune)
@@ -121,24 +122,32 @@ class AdminService:
     ) -> tuple[Plan, int]:
         """Plan and commit, anew when someone wrote in between; answers the revision, too."""
         for _ in range(_TRIES):
-            made = await plan()
-            if dry_run or not made.changes:
-                return made, await self._store.head()
+            known = await self._store.head()
             try:
+                made = await plan()
+                if dry_run or not made.changes:
+                    return made, await self._store.head()
                 commit = await self._store.commit(made.changes, checks=made.checks, by=by)
             except Exists as error:
-                if error.kind != CLAIM.name:
-                    continue
-                raise AlreadyExists(
-                    f"{error.name} belongs to something that the manifest leaves as it is", name=error.name
-                ) from error
-            except Conflict:
-                continue
+                if error.kind == CLAIM.name and error.actual <= known:
+                    raise self._taken(made, error) from error
+                continue  # someone created it in between: compare anew
+            except (Conflict, Compacted):
+                continue  # someone wrote in between: compare anew
             return made, commit.revision
         raise Aborted("others write the same objects too fast; nothing was written, try again")
 
+    def _taken(self, plan: Plan, error: Exists) -> Exception:
+        """What is said of a claim that something holds which the manifest leaves as it is."""
+        for difference in plan.differences:
+            collection = self._collections[difference.kind]
+            new = collection.definition.parse(difference.after.value)
+            if error.name in collection.claims(new):
+                return collection.conflict(error, new)
+        raise error
+
     async def Export(self, request: pb.ExportRequest, call: Call) -> AsyncGenerator[pb.Object, None]:
-        wanted = [self._collection(kind, "kinds") for kind in request.kinds] or list(
+        wanted = [self._collection(kind, "kinds") for kind in dict.fromkeys(request.kinds)] or list(
             self._collections.values()
         )
         at = await self._store.head()

@@ -16,7 +16,8 @@ from shared.query.order_by import Ordering
 from shared.storage.port import NULL, Value
 
 VERSION = 1
-_MAX_CHARACTERS = 16_384
+# What a token may have to hold: the longest filter, and the longest text that rows are sorted by.
+_MAX_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,6 +335,10 @@ class Collection(Generic[T]):
         claims = [Delete(CLAIM.name, claim) for claim in self._strategy.claims(resource)]
         return [*claims, Delete(self.definition.kind, self.definition.name(resource), revision)]
 
+    def claims(self, resource: T) -> frozenset[str]:
+        """The names that `resource` holds beside its own."""
+        return frozenset(self._strategy.claims(resource))
+
     def conflict(self, error: Conflict, resource: T) -> Exception:
         """What a caller is told whose commit failed on `error`."""
         if isinstance(error, Exists):

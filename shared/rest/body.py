@@ -24,8 +24,15 @@ class BrokenBody(Exception):
     """The body cannot be read; the text completes "body: "."""
 
 
-async def receive(request: web.Request, limit: int) -> bytes:
-    """The whole body, decompressed. Reads no more than the limit: above it, BrokenBody."""
+_MISCODED: Final = "is not encoded as its headers say"
+
+
+async def receive(request: web.BaseRequest, limit: int) -> bytes:
+    """The whole body, decompressed. Reads no more than the limit: above it, BrokenBody.
+
+    The server must not decompress by itself (SERVER_OPTIONS): where that fails it cuts the
+    connection off under the caller's next request, read or not.
+    """
     if not request.can_read_body:
         return b""
     too_long = BrokenBody(f"is longer than the limit of {limit} bytes")
@@ -42,8 +49,29 @@ async def receive(request: web.Request, limit: int) -> bytes:
     except TimeoutError:
         raise BrokenBody(f"did not arrive within {RECEIVE_TIMEOUT:.0f} s") from None
     except (web.RequestPayloadError, aiohttp.ClientPayloadError, HttpProcessingError):
-        raise BrokenBody("is not encoded as its headers say") from None
-    return b"".join(chunks)
+        raise BrokenBody(_MISCODED) from None
+    data = _decoded(b"".join(chunks), request.headers.get("Content-Encoding", "").strip().lower(), limit)
+    if len(data) > limit:
+        raise too_long
+    return data
+
+
+def _decoded(data: bytes, coding: str, limit: int) -> bytes:
+    """At most one byte more than the limit."""
+    if not data or coding in ("", "identity"):
+        return data
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise BrokenBody(f"is encoded as {coding[:50]!r}; gzip and deflate are understood")
+    # Some clients send deflate without the zlib header that the standard asks for.
+    bare = coding == "deflate" and data[0] & 0x0F != 8
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS if bare else 32 + zlib.MAX_WBITS)
+    try:
+        found = decoder.decompress(data, limit + 1)
+    except zlib.error:
+        raise BrokenBody(_MISCODED) from None
+    if len(found) <= limit and (not decoder.eof or decoder.unused_data):
+        raise BrokenBody(_MISCODED)
+    return found
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

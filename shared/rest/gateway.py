@@ -25,8 +25,10 @@ from shared.rpc.status import Status
 
 Api = tuple[Sequence[Method], Style]
 # What `web.AppRunner` must be given: a handler is cancelled when its client goes away (an idle watch
-# would not notice otherwise), and long filters and page tokens fit into the request line.
+# would not notice otherwise), long filters and page tokens fit into the request line, and bodies are
+# decompressed in `body.receive`.
 SERVER_OPTIONS: Final[Mapping[str, Any]] = {
+    "auto_decompress": False,
     "handler_cancellation": True,
     "max_line_size": 65536,
     "max_field_size": 65536,
@@ -91,8 +93,8 @@ class Gateway:
             for length in range(1, len(prefix) + 1):
                 self._styles.setdefault(prefix[:length], style)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """The catch-all handler: `app.router.add_route("*", "/{tail:.*}", gateway.handle)`."""
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The handler of every path that is not fixed, for `shared.rest.server`."""
         path, query = _target(request.raw_path)
         metadata = Headers(request.headers)
         identifier = metadata[REQUEST_ID]
@@ -109,7 +111,7 @@ class Gateway:
             return _failed(errors.of(error), style, identifier)
 
     async def _answer(
-        self, request: web.Request, found: Found[_Route], query: str, metadata: Mapping[str, str]
+        self, request: web.BaseRequest, found: Found[_Route], query: str, metadata: Mapping[str, str]
     ) -> web.StreamResponse:
         route = found.target
         data, broken = b"", ""
@@ -138,7 +140,7 @@ class Gateway:
 
     async def _stream(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         route: _Route,
         read: Callable[[], Message],
         metadata: Mapping[str, str],
@@ -161,7 +163,7 @@ class Gateway:
             first = await streaming.first_of(messages, style.open_stream_after)
             return await streaming.send(request, route.method, messages, first, form, headers, gzip=gzip)
 
-    def _missed(self, request: web.Request, path: str, missed: Missed, identifier: str) -> web.Response:
+    def _missed(self, request: web.BaseRequest, path: str, missed: Missed, identifier: str) -> web.Response:
         style = self._style_of(path)
         if not missed.allowed:
             return _failed(errors.unknown_path(path), style, identifier)

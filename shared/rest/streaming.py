@@ -91,7 +91,7 @@ async def stop(task: asyncio.Task[Any]) -> None:
 
 
 async def send(
-    request: web.Request,
+    request: web.BaseRequest,
     method: Method,
     messages: AsyncIterator[Any],
     first: asyncio.Task[Any],

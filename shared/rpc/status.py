@@ -112,7 +112,7 @@ def of(error: BaseException) -> Status:
     violations = getattr(error, "violations", ())
     shown = _fitting(violations)
     message = str(error)
-    if len(message) > _MESSAGE and violations:
+    if violations and (len(message) > _MESSAGE or shown != list(violations)):
         message = _summary(shown, len(violations))
     message = shortened(message, _MESSAGE)
     return Status(code, message, _details(error, reason, message, shown))

@@ -20,10 +20,10 @@ class Health:
         # Set once everything runs; cleared first at the stop.
         self.serving = False
 
-    async def healthz(self, request: web.Request) -> web.Response:
+    async def healthz(self, request: web.BaseRequest) -> web.Response:
         return web.json_response({"service": self._service, "status": "ok"})
 
-    async def readyz(self, request: web.Request) -> web.Response:
+    async def readyz(self, request: web.BaseRequest) -> web.Response:
         failures = await self.failures()
         checks = {name: failures.get(name, "ok") for name in ("serving", *self._checks)}
         return web.json_response(

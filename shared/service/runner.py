@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,7 @@ from shared.auth.keys import KeyFault, KeyRing
 from shared.auth.permissions import PERMISSIONS
 from shared.rest import openapi
 from shared.rest.gateway import SERVER_OPTIONS, Gateway
+from shared.rest.server import http_server
 from shared.rest.style import GOOGLE
 from shared.rpc import status as statuses
 from shared.rpc.interceptors import Pipeline
@@ -140,6 +142,9 @@ async def _until_stopped(service: Service, config: Config) -> None:
     async with running(service, config, operator_token=True) as started:
         if config.ports_file:
             _write_ports(Path(config.ports_file), started)
+        # What is there by now stays: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
         log.info("ready", extra={"grpc": started.grpc_port, "http": started.http_port})
         await stopped.wait()
         log.info("stopping")
@@ -207,7 +212,7 @@ async def _serve_http(
     gateway = Gateway(pipeline, rest, default_style=apis[0].style if apis else GOOGLE)
     document = orjson.dumps(openapi.document(f"Roundhouse {service.name}", _version(), rest))
 
-    async def describe(request: web.Request) -> web.Response:
+    async def describe(request: web.BaseRequest) -> web.Response:
         try:
             await environment.access.authenticate({k.lower(): v for k, v in request.headers.items()})
         except errors.Unauthenticated as error:
@@ -216,30 +221,22 @@ async def _serve_http(
             return web.json_response(GOOGLE.error(status), status=statuses.HTTP[status.code], headers=headers)
         return web.Response(body=document, content_type="application/json")
 
-    async def scrape(request: web.Request) -> web.Response:
+    async def scrape(request: web.BaseRequest) -> web.Response:
         for collect in assembly.on_scrape:
             await collect()
         environment.metrics.revision.set(environment.tailer.head)
         environment.metrics.floor.set(await environment.store.floor())
         return web.Response(body=environment.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
-    app = web.Application(client_max_size=config.max_message_bytes)
-    app.add_routes(
-        [
-            web.get("/healthz", health.healthz),
-            web.get("/readyz", health.readyz),
-            web.get("/metrics", scrape),
-            web.get("/openapi.json", describe),
-            *assembly.routes,
-            web.route("*", "/{tail:.*}", gateway.handle),
-        ]
-    )
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=config.stop_grace.total_seconds(),
-        **SERVER_OPTIONS,
-    )
+    routes = [
+        web.get("/healthz", health.healthz),
+        web.get("/readyz", health.readyz),
+        web.get("/metrics", scrape),
+        web.get("/openapi.json", describe),
+        *assembly.routes,
+    ]
+    server = http_server(routes, gateway.handle, access_log=None, **SERVER_OPTIONS)
+    runner = web.ServerRunner(server, shutdown_timeout=config.stop_grace.total_seconds())
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     port = config.ports(service.name)[1]

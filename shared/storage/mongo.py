@@ -160,7 +160,7 @@ class MongoStore(Store):
 
         async def run(revision: int, complete: bool) -> int:
             if not complete and not selection.rest:
-                return await session.versions.count(kind.name, selection, revision)
+                return await session.versions.count(kind.name, selection)
             found = await session.versions.select(
                 kind.name, selection, revision, complete=complete, fields=("name", "values")
             )

@@ -138,6 +138,11 @@ class Collection:
         with translated(writing=True):
             return (await self._raw.update_one(filter, change)).matched_count > 0
 
+    async def update_and_read(self, filter: Filter, change: Filter) -> Document | None:
+        """Change one that matches, and answer it as it is then."""
+        with translated(writing=True):
+            return await self._raw.find_one_and_update(filter, change, return_document=True)
+
     async def delete(self, filter: Filter) -> int:
         with translated(writing=True):
             return (await self._raw.delete_many(filter)).deleted_count

@@ -15,6 +15,7 @@ from typing import Literal
 from shared.storage.errors import StoreError, StoreFull, StoreUnavailable, TooLarge
 from shared.storage.mongo_driver import Database, Document
 from shared.storage.mongo_fields import author_document, author_of
+from shared.storage.mongo_state import State
 from shared.storage.port import Author
 from shared.storage.values import Encoded
 
@@ -64,9 +65,11 @@ class Entry:
 class Log:
     """The entries above the floor, and always the newest one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, state: State) -> None:
+        self._state = state
         self._entries = database["log"]
         self._chunks = database["log_chunks"]
+        self._audit = database["audit"]
 
     async def prepare(self) -> None:
         """Create the indexes."""
@@ -74,8 +77,10 @@ class Log:
         await self._chunks.index(["revision"])
 
     async def reaches_beyond(self, revision: int) -> bool:
-        """Whether anything was committed after `revision`."""
-        return await self._entries.find_one({"_id": {"$gt": revision}}, fields=["_id"]) is not None
+        """Whether anything was committed after `revision`: the next entry stands, or is swept."""
+        if await self._entries.find_one({"_id": revision + 1}, fields=["_id"]) is not None:
+            return True
+        return (await self._state.read()).floor > revision
 
     async def read(self, after: int, limit: int) -> list[Entry] | None:
         """The next entries in order; fewer than `limit` when they are large. None: compaction took
@@ -134,18 +139,18 @@ class Log:
             try:
                 try:
                     inserted = await self._entries.insert(documents[done:], ordered=True)
-                except (StoreFull, TooLarge):
-                    unknown = True
-                    done = await self._standing(documents, done)
-                    if not done:
-                        raise
-                    return done
+                except (StoreFull, TooLarge) as error:
+                    done, _ = await self._ours(documents, done)
+                    if done:
+                        return done
+                    if unknown:
+                        raise StoreUnavailable(str(error), outcome_unknown=True) from error
+                    raise
                 if not inserted.duplicates:
                     return len(documents)
                 unknown = True
-                met = done + inserted.count
-                done = await self._standing(documents, met)
-                if done in (met, len(documents)):
+                done, taken = await self._ours(documents, done + inserted.count)
+                if taken or done == len(documents):
                     return done
             except StoreUnavailable as error:
                 unknown = unknown or error.outcome_unknown
@@ -153,13 +158,27 @@ class Log:
                     raise StoreUnavailable(str(error), outcome_unknown=unknown) from error
                 await asyncio.sleep(PAUSE)
 
-    async def _standing(self, documents: Sequence[Document], start: int) -> int:
-        """The first position from `start` on at which not our own entry stands."""
+    async def _ours(self, documents: Sequence[Document], start: int) -> tuple[int, bool]:
+        """The first position from `start` on that is not ours, and whether it is another's."""
         for position in range(start, len(documents)):
-            there = await self._entries.find_one({"_id": documents[position]["_id"]}, fields=["commit_id"])
-            if there is None or there["commit_id"] != documents[position]["commit_id"]:
-                return position
-        return len(documents)
+            owner = await self.owner(documents[position]["_id"])
+            if owner != documents[position]["commit_id"]:
+                return position, owner is not None
+        return len(documents), False
+
+    async def owner(self, revision: int) -> str | None:
+        """The id of the commit that made `revision`; None when there is none yet.
+
+        What stands in the log counts only while the floor, read after it, is below: a late writer
+        may have fallen into the hole that compaction left. The audit trail knows then. Where that
+        is trimmed too, nobody does: StoreUnavailable with `outcome_unknown`.
+        """
+        there = await self._entries.find_one({"_id": revision}, fields=["commit_id"])
+        if (await self._state.read()).floor >= revision:
+            there = await self._audit.find_one({"_id": revision}, fields=["commit_id"])
+            if there is None:
+                raise StoreUnavailable(f"revision {revision} is compacted", outcome_unknown=True)
+        return None if there is None else there["commit_id"]
 
     async def withdraw(self, entries: Sequence[Entry]) -> None:
         """Remove entries of ours that landed in what compaction had already swept."""

@@ -33,7 +33,7 @@ class Session:
         self.let_go = let_go
         self._kinds = kinds
         self.state = State(database)
-        self.log = Log(database)
+        self.log = Log(database, self.state)
         self.versions = Versions(database, self.state, kinds, readable_documents=readable_documents)
         self.view = View(self.log, self.versions, self.state, kinds)
         self.committer = Committer(

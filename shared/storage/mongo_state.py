@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.storage.errors import FormatError
-from shared.storage.mongo_driver import Database
+from shared.storage.mongo_driver import Database, Document
 from shared.storage.mongo_fields import escaped
 
 FORMAT = 1
@@ -16,11 +16,13 @@ _ID = "store"
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """`applied`: every version up to it is written. `floor`: what was closed at or below it is
-    forgotten, and floor <= applied. `latest`: the last revision that changed a kind, and `kinds`:
-    the version its index values are of, both by the kind's escaped name."""
+    """`applied`: every version up to it is written, and none beyond `begun` was opened or closed.
+    `floor`: what was closed at or below it is forgotten; floor <= applied <= begun. By a kind's
+    escaped name, `latest`: the last revision that changed it, and `kinds`: the version that its
+    index values are of."""
 
     epoch: str
+    begun: int
     applied: int
     floor: int
     latest: Mapping[str, int]
@@ -40,6 +42,7 @@ class State:
             "_id": _ID,
             "format": FORMAT,
             "epoch": uuid.uuid4().hex,
+            "begun": 0,
             "applied": 0,
             "floor": 0,
             "latest": {},
@@ -51,14 +54,21 @@ class State:
 
     async def read(self) -> Marks:
         """The marks of this moment. FormatError when this is not the store that was opened."""
-        document = await self._collection.find_one({"_id": _ID})
+        return self._marks(await self._collection.find_one({"_id": _ID}))
+
+    async def begin(self, revision: int) -> Marks:
+        """From now on versions up to `revision` are opened and closed. Answers the marks of then."""
+        return self._marks(
+            await self._collection.update_and_read({"_id": _ID}, {"$max": {"begun": revision}})
+        )
+
+    def _marks(self, document: Document | None) -> Marks:
         if document is None:
             raise FormatError("the store is gone: its database was dropped")
         if document["format"] > FORMAT:
             raise FormatError(f"the store has format {document['format']}; this program knows {FORMAT}")
-        marks = Marks(
-            document["epoch"], document["applied"], document["floor"], document["latest"], document["kinds"]
-        )
+        fields = ("epoch", "begun", "applied", "floor", "latest", "kinds")
+        marks = Marks(**{field: document[field] for field in fields})
         if self._epoch not in (None, marks.epoch):
             raise FormatError("another store took this one's place: its database was dropped")
         self._epoch = marks.epoch

@@ -34,10 +34,10 @@ from shared.storage.values import Encoded, encode
 
 T = TypeVar("T")
 
-# A change and its revision; a version's id and revision; what is pending, by token.
+# A change with its revision before it.
 _Step = tuple[int, LoggedChange]
-_Place = tuple[str, int]
-_Pending = dict[str, list[_Place]]
+# Ids and revisions of pending versions, by the token that they stand under.
+_Pending = dict[str, list[tuple[str, int]]]
 
 # The fields that a record is made of.
 RECORD = ("name", "parent", "revision", "previous", "body", "values")
@@ -94,13 +94,14 @@ class Versions:
         token = uuid.uuid4().hex
         inserted = await _all(self._insert(kind, steps, token) for kind, steps in by_kind.items())
         pending = dict(zip(by_kind, inserted, strict=True))
-        marks = await self._state.read()
+        marks = await self._state.begin(entries[-1].revision)
         live = [entry for entry in entries if entry.revision > marks.floor]
         if len(live) < len(entries):
-            await _all(self._take_away(kind, token, ids[token], marks.floor) for kind, ids in pending.items())
+            swept = {"until": PENDING, "token": token, "revision": {"$lte": marks.floor}}
+            await _all(self.of(kind).delete(swept) for kind in by_kind)
         if not live:
             return marks
-        await _all(self._open(kind, ids, marks.floor) for kind, ids in pending.items())
+        await _all(self._open(kind, token, theirs, marks.floor) for kind, theirs in pending.items())
         await _all(self._close(kind, steps, marks.floor) for kind, steps in by_kind.items())
         await self.audit.insert([_head_of(entry) for entry in live], ordered=False)
         latest = {kind: steps[-1][0] for kind, steps in by_kind.items()}
@@ -108,19 +109,17 @@ class Versions:
         return marks
 
     async def _insert(self, kind: str, steps: Sequence[_Step], token: str) -> _Pending:
-        """Insert what is not there. Answers all that is pending, by the token that it stands under."""
+        """Insert what is not there. Answers what of it is there and pending, by its token."""
         documents = [self._document(revision, c, token) for revision, c in steps if c.body is not None]
         pending: _Pending = defaultdict(list)
         if not documents:
             return pending
         collection = self.of(kind)
         inserted = await collection.insert(documents, ordered=False)
-        theirs = set(inserted.duplicates)
-        pending[token] = [_place(d) for position, d in enumerate(documents) if position not in theirs]
         for ids in _batches([documents[position]["_id"] for position in inserted.duplicates]):
             half_done = {"_id": {"$in": ids}, "until": PENDING}
             for document in await collection.find(half_done, fields=["revision", "token"]):
-                pending[document["token"]].append(_place(document))
+                pending[document["token"]].append((document["_id"], document["revision"]))
         return pending
 
     def _document(self, revision: int, change: LoggedChange, token: str) -> Document:
@@ -144,15 +143,15 @@ class Versions:
         shown = readable(kind, body, room=LARGEST_DOCUMENT - change.size) if self._readable else None
         return document if shown is None else {**document, "document": shown}
 
-    async def _take_away(self, kind: str, token: str, places: Sequence[_Place], floor: int) -> None:
-        for ids in _batches([id for id, revision in places if revision <= floor]):
-            await self.of(kind).delete({"_id": {"$in": ids}, "token": token, "until": PENDING})
-
-    async def _open(self, kind: str, pending: _Pending, floor: int) -> None:
-        for token, places in pending.items():
+    async def _open(self, kind: str, token: str, theirs: _Pending, floor: int) -> None:
+        """Open what we inserted, and of what peers did that which was there before the floor was
+        read: what they insert now may be late."""
+        collection, opened = self.of(kind), {"$set": {"until": OPEN}}
+        ours = {"until": PENDING, "token": token, "revision": {"$gt": floor}}
+        await collection.update(ours, opened)
+        for their_token, places in theirs.items():
             for ids in _batches([id for id, revision in places if revision > floor]):
-                written = {"_id": {"$in": ids}, "token": token, "until": PENDING}
-                await self.of(kind).update(written, {"$set": {"until": OPEN}})
+                await collection.update({"_id": {"$in": ids}, "until": PENDING, "token": their_token}, opened)
 
     async def _close(self, kind: str, steps: Sequence[_Step], floor: int) -> None:
         closed: dict[int, list[str]] = defaultdict(list)
@@ -179,22 +178,23 @@ class Versions:
     ) -> list[Document]:
         """The versions that revision `at` shows, in the selection's order, at most `limit` (0: all).
 
-        Without `complete` those that a later revision closed are left out, which is the same as long
-        as there is no later one. Closed after open: a version that is closed meanwhile is met in one
-        of them.
+        Without `complete` it is what is current, which is the same as long as there is no later
+        revision, and simpler. Closed after open: a version that is closed meanwhile is met in one.
         """
-        collection, old = self.of(kind), {"revision": {"$lte": at}}
+        collection = self.of(kind)
+        if not complete:
+            current = selection.filter_of({"until": OPEN})
+            return await collection.find(current, fields=fields, sort=selection.keys, limit=limit)
+        old = {"revision": {"$lte": at}}
         current = selection.filter_of({"until": OPEN}, old)
         found = await collection.find(current, fields=fields, sort=selection.keys, limit=limit)
-        if not complete:
-            return found
         closed = selection.filter_of({"until": {"$gt": at, "$lt": OPEN}}, old)
         found += await collection.find(closed, fields=fields, sort=selection.keys, limit=limit)
         return selection.in_order(found)[: limit or None]
 
-    async def count(self, kind: str, selection: Selection, at: int) -> int:
+    async def count(self, kind: str, selection: Selection) -> int:
         """How many `select` would answer without `complete`."""
-        return await self.of(kind).count(selection.filter_of({"until": OPEN}, {"revision": {"$lte": at}}))
+        return await self.of(kind).count(selection.filter_of({"until": OPEN}))
 
     async def bodies(self, wanted: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], bytes]:
         """The bodies of versions by (kind, version id); leaves out those that are gone."""
@@ -248,10 +248,6 @@ def _head_of(entry: Entry) -> Document:
         "by": author_document(entry.by),
         "changes": [{"kind": c.kind, "name": c.name, "op": c.op} for c in entry.changes],
     }
-
-
-def _place(document: Document) -> _Place:
-    return document["_id"], document["revision"]
 
 
 def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -71,16 +71,17 @@ class View:
         gaps = 0
         while await self._log.reaches_beyond(self.applied):
             await self.refresh()
-            entries = await self._log.read(self.applied, _BATCH)
+            position = self.applied
+            entries = await self._log.read(position, _BATCH)
             if entries == []:
                 return
-            if entries is None or entries[0].revision != self.applied + 1:
+            if entries is None or entries[0].revision != position + 1:
                 # Compaction went past between two reads: the marks are further by now.
                 gaps += 1
                 if gaps > _BATCH:
-                    raise FormatError(f"the log has no entry {self.applied + 1}")
+                    raise FormatError(f"the log has no entry {position + 1}")
                 continue
-            contiguous = [e for number, e in enumerate(entries) if e.revision == self.applied + 1 + number]
+            contiguous = [e for number, e in enumerate(entries) if e.revision == position + 1 + number]
             try:
                 marks = await self._versions.apply(contiguous)
             except StoreUnavailable as error:
@@ -100,20 +101,20 @@ class View:
         """The answer of `run(revision, complete)` at revision `at`, or at one that shows every commit
         acknowledged before this call. `complete` is as in `Versions.select`.
 
-        Raises Compacted and FutureRevision. Nothing that is read was being swept: the floor, and
-        that nothing newer exists, are read after it.
+        Raises Compacted and FutureRevision. Nothing that is read was being swept: the marks are read
+        after it.
         """
         if at is not None:
             return await self._read_at(at, run)
         revision = self.applied
         answer = await run(revision, False)
-        if not await self._log.reaches_beyond(revision):
+        marks = await self.refresh()
+        if marks.begun == revision:
             return answer
         while True:
-            await self.refresh()
             revision = self.applied
             answer = await run(revision, True)
-            if (await self._state.read()).floor <= revision:
+            if (await self.refresh()).floor <= revision:
                 return answer
 
     async def _read_at(self, at: int, run: Callable[[int, bool], Awaitable[T]]) -> T:

@@ -101,11 +101,12 @@ class SqliteStore(Store):
             self._path, schema.epoch, threads=self._read_threads, busy_timeout=self._busy_timeout
         )
         self._writer = Writer(
-            self._connect,
             self._path,
+            partial(self._connect, 0.0),
             schema,
             connection,
             clock=self._clock,
+            busy_timeout=self._busy_timeout,
             resolve=self._resolve,
             moved=self._readers.renew,
         )
@@ -116,11 +117,12 @@ class SqliteStore(Store):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._path.exists():
                 self._path.touch(mode=0o600)
-            connection = self._connect()
+            connection = self._connect(self._busy_timeout)
             _use_wal(connection, time.monotonic() + self._busy_timeout)
             connection.execute("BEGIN IMMEDIATE")
             schema = prepare(connection, self.kinds.values())
             connection.execute("COMMIT")
+            connection.execute("PRAGMA busy_timeout = 0")
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -131,8 +133,8 @@ class SqliteStore(Store):
             raise
         return connection, schema
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = connect(self._path, busy_timeout=self._busy_timeout)
+    def _connect(self, busy_timeout: float) -> sqlite3.Connection:
+        connection = connect(self._path, busy_timeout=busy_timeout)
         if self._max_bytes is not None:
             page_size = connection.execute("PRAGMA page_size").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
@@ -148,10 +150,7 @@ class SqliteStore(Store):
                 await asyncio.to_thread(_checkpoint_and_close, connection)
 
     async def ping(self) -> None:
-        try:
-            self._path.stat()
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
+        self._writing().verify_file()
         await self.head()
 
     def _reading(self) -> Readers:

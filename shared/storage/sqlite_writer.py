@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ from shared.storage.errors import FormatError, StoreError, StoreUnavailable
 from shared.storage.port import Author, Change, Check, Commit, Delete, Put
 from shared.storage.rules import verify_change, verify_check
 from shared.storage.sqlite_driver import is_busy, spares_others, translate
-from shared.storage.sqlite_schema import Schema, Table, epoch_of
+from shared.storage.sqlite_schema import Schema, Table
 from shared.storage.values import Encoded
 
 GROUP = 256
+_RETRY_SECONDS = 0.002
 Outcome = Commit | int | Exception
 
 
@@ -76,17 +78,19 @@ class _Transaction:
 
 
 class Writer:
-    """Runs jobs in order. On the event loop it calls `resolve` with a group's outcomes at once, and
-    `moved` when connections opened so far should not be used any more."""
+    """Runs jobs in order, on a connection that does not wait for locks. On the event loop it calls
+    `resolve` with a group's outcomes at once, and `moved` when connections opened so far should not be
+    used any more."""
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
         path: Path,
+        connect: Callable[[], sqlite3.Connection],
         schema: Schema,
         connection: sqlite3.Connection,
         *,
         clock: Callable[[], int],
+        busy_timeout: float,
         resolve: Callable[[list[tuple[Job | Task, Outcome]]], None],
         moved: Callable[[], None],
     ) -> None:
@@ -95,13 +99,15 @@ class Writer:
         self._schema = schema
         self._tables = schema.tables
         self._connection: sqlite3.Connection | None = connection
-        self._file = _identity(path)
+        self._file = identity_of(path)
         self._clock = clock
+        self._busy_timeout = busy_timeout
         self._resolve = resolve
         self._moved = moved
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Job | Task] = deque()
         self._wake = threading.Event()
+        self._pause = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sqlite-write", daemon=True)
         self._thread.start()
@@ -111,6 +117,16 @@ class Writer:
         self._queue.append(job)
         if not self._wake.is_set():
             self._wake.set()
+
+    def verify_file(self) -> None:
+        """Raise unless the file at the path is the one that was opened."""
+        try:
+            identity = identity_of(self._path)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path} is gone: {error.strerror}") from error
+        if identity != self._file:
+            # The log beside it still belongs to the file before: opening the two together would mix them.
+            raise FormatError(f"{self._path} was replaced while it was open; restart to use the new file")
 
     async def close(self) -> sqlite3.Connection | None:
         """Finish what was accepted. Answers the connection, which the caller closes."""
@@ -149,7 +165,7 @@ class Writer:
         connection: sqlite3.Connection | None = None
         try:
             connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
         except (sqlite3.Error, StoreError) as error:
             return [self._failed(error)] * len(jobs)
         try:
@@ -169,7 +185,7 @@ class Writer:
         connection: sqlite3.Connection | None = None
         try:
             connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             answer = task.run(connection)
             connection.execute("COMMIT")
         except Exception as error:
@@ -200,22 +216,26 @@ class Writer:
         """The connection, as long as the file at the path is the one it has open: writing to a file
         that was removed would acknowledge what nobody can read."""
         try:
-            identity = _identity(self._path)
-        except OSError as error:
+            self.verify_file()
+        except StoreUnavailable:
             self._drop()
-            raise StoreUnavailable(f"{self._path} is gone: {error.strerror}") from error
-        if identity != self._file:
-            self._drop()
+            raise
         if self._connection is None:
-            connection = self._connect()
-            try:
-                if epoch_of(connection) != self._schema.epoch:
-                    raise FormatError(f"{self._path} was replaced by another store while it was open")
-            except (sqlite3.Error, StoreError):
-                connection.close()
-                raise
-            self._connection, self._file = connection, identity
+            self._connection = self._connect()
         return self._connection
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the file's lock. SQLite's own waiting sleeps up to 100 ms at a time, and another process
+        that writes as hard leaves short gaps only: asking often shares the file fairly."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+            self._pause.wait(_RETRY_SECONDS)
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -322,6 +342,7 @@ class _Decision:
     before: bytes | None = None
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity_of(path: Path) -> tuple[int, int]:
+    """Which file stands at a path."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino

@@ -7,7 +7,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,10 @@ class Page:
     text: str
     headers: Any
     url: str
-    dom: Dom = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.dom = Dom.of(self.text)
+    @cached_property
+    def dom(self) -> Dom:
+        return Dom.of(self.text)
 
     @property
     def words(self) -> str:

@@ -35,15 +35,25 @@ async def test_a_service_that_stops_is_explained_everywhere_and_found_again(tmp_
         async with console_of(service, tmp_path / "c") as console:
             await some(console, 1)
             await console.sign_in("admin")
-            async with open_stream(console, "/live") as stream:
+            async with (
+                open_stream(console, "/live") as stream,
+                open_stream(console, "/experiments/live") as rows,
+            ):
                 await stream.live()
+                await rows.live()
                 await _stop_and_look(console, stream)
+                assert (await rows.until("state"))["state"] == "reconnecting"
                 # The same service again, where it was.
                 async with started(SERVICE, tmp_path / "data", grpc_port=str(port), **settings):
                     async with asyncio.timeout(5):
                         while "Serving" not in (await stream.until("parts")).get("health", ""):
                             pass
                     assert (await console.get("/experiments")).rows() == ["exp-00"]
+                    # An open list goes on by itself, and has what happened since.
+                    await rows.live()
+                    async with client_of(service) as client:
+                        id = await client.create("after")
+                    assert id in (await rows.until("rows"))["rows"]
 
 
 async def _stop_and_look(console: Console, stream) -> None:

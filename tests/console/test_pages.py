@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from admin_ui.middleware import Metrics
 from admin_ui.presenters.moments import duration, moment
+from admin_ui.routes import ROUTES
 from tests.console.harness import Console
 from tests.console.test_experiments import some
 
@@ -131,3 +134,16 @@ async def test_metrics_count_pages_by_route(console: Console):
     assert 'roundhouse_console_requests_total{method="GET",route="sign-in",status="200"} 1.0' in text
     assert 'route="none",status="404"' in text
     assert "roundhouse_console_streams 0.0" in text
+
+
+def test_every_page_and_metric_is_documented():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "console.md").read_text()
+    pages = {
+        route.path
+        for route in ROUTES
+        if route.method == "GET" and not route.path.endswith("/live") and route.permission != "open"
+    }
+    missing = [path for path in pages - {"/sign-in"} if f"`{path}`" not in text]
+    assert missing == []
+    names = [family.name for family in Metrics().registry.collect() if family.name.startswith("roundhouse")]
+    assert [name for name in names if name not in text] == []

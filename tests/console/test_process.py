@@ -69,3 +69,24 @@ def test_services_are_on_the_counted_ports_or_where_they_are_said_to_be():
     assert (one.target, one.rest) == ("127.0.0.1:9040", "http://127.0.0.1:9041")
     [one] = endpoints(Config.load({}, services="pipelines=peer:1234"))
     assert (one.target, one.rest) == ("peer:1234", "")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ROUNDHOUSE_BASE_PORT": "x"}, {"ROUNDHOUSE_SERVICES": "x"}, {"ROUNDHOUSE_TLS_CA": "/nothing.pem"}],
+)
+async def test_a_wrong_setting_is_one_line_that_names_it(tmp_path: Path, wrong: dict[str, str]):
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ROUNDHOUSE_")},
+        "ROUNDHOUSE_DATA": str(tmp_path),
+        "ROUNDHOUSE_HTTP_PORT": "0",
+        **wrong,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "admin_ui", env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(20):
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"Traceback" not in said
+    assert next(iter(wrong)).removeprefix("ROUNDHOUSE_").lower() in said.decode().lower()

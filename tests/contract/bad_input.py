@@ -9,6 +9,7 @@ of the request is at fault (an unknown id, no token).
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from dataclasses import dataclass
 from dataclasses import field as has
@@ -224,16 +225,16 @@ GRPC = (
     Grpc("an unknown field", f"{_ADMIN}Apply", apply("experiments: [{size: 5}]"), INVALID, "experiments[0]"),
     Grpc("a wrong type", f"{_ADMIN}Apply", apply("experiments: [{display_name: [a]}]"), INVALID, "experiments[0]"),
     Grpc("a number as a field's name", f"{_ADMIN}Apply", apply("experiments: [{5: a}]"), INVALID, "experiments[0]"),
-    Grpc("a binary value", f"{_ADMIN}Apply", apply("experiments: [{display_name: !!binary aGk=}]"), INVALID, "experiments[0]"),
+    Grpc("a binary value", f"{_ADMIN}Apply", apply("experiments: [{display_name: !!binary aGk=}]"), INVALID, "*"),
     Grpc("an infinite number", f"{_ADMIN}Apply", apply("experiments: [{storage_state: .inf}]"), INVALID, "experiments[0]"),
-    Grpc("a set", f"{_ADMIN}Apply", apply("experiments: !!set {a, b}"), INVALID, "experiments"),
+    Grpc("a set", f"{_ADMIN}Apply", apply("experiments: !!set {a, b}"), INVALID, "*"),
     Grpc("an entry without a name", f"{_ADMIN}Apply", apply("experiments: [{}]"), INVALID, "experiments[0].display_name"),
     Grpc("the same name twice", f"{_ADMIN}Apply", apply("experiments: [{display_name: a}, {display_name: a}]"), INVALID, "*"),
     Grpc("an unknown state", f"{_ADMIN}Apply", apply("experiments: [{display_name: a, storage_state: 9}]"), INVALID,
          "experiments[0].storage_state"),
     Grpc("an id that cannot be one", f"{_ADMIN}Apply", apply("experiments: [{display_name: a, experiment_id: a/b}]"), INVALID,
          "experiments[0].experiment_id"),
-    Grpc("half an emoji", f"{_ADMIN}Apply", apply('experiments: [{display_name: "\\ud83d"}]'), INVALID, "experiments[0]"),
+    Grpc("half an emoji", f"{_ADMIN}Apply", apply('experiments: [{display_name: "\\ud83d"}]'), INVALID, "*"),
     Grpc("deleting a kind that is none", f"{_ADMIN}Delete", admin.DeleteRequest(kind="x", name="y"), INVALID, "kind"),
     Grpc("deleting at a negative revision", f"{_ADMIN}Delete", admin.DeleteRequest(kind="experiment", name="y", revision=-1),
          INVALID, "revision"),
@@ -290,6 +291,12 @@ REST = (
     Rest("a huge number in a body", "POST", _REST_V1, '{"name": "a", "storage_state": 1' + "0" * 400 + "}", INVALID, ""),
     Rest("a body of 2 MB", "POST", _REST_V1, {"name": "a", "description": "d" * (2 << 20)}, INVALID, "body"),
     Rest("a gzip body that is none", "POST", _REST_V1, '{"name":"a"}', INVALID, "body", {"Content-Encoding": "gzip"}),
+    Rest("a truncated gzip body", "POST", _REST_V1, gzip.compress(b'{"name":"a"}')[:-4], INVALID, "body", {"Content-Encoding": "gzip"}),
+    Rest("bytes after a gzip body", "POST", _REST_V1, gzip.compress(b'{"name":"a"}') + b"x", INVALID, "body",
+         {"Content-Encoding": "gzip"}),
+    Rest("a body that grows to 100 MB", "POST", _REST_V1, gzip.compress(b" " * 100_000_000), INVALID, "body",
+         {"Content-Encoding": "gzip"}),
+    Rest("a coding that is none", "POST", _REST_V1, '{"name":"a"}', INVALID, "body", {"Content-Encoding": "zip"}),
     Rest("an empty body", "POST", _REST_V1, "", INVALID, "name"),
     Rest("a number as a name", "POST", _REST_V1, '{"name": 5}', INVALID, "name"),
     Rest("an unknown state", "POST", _REST_V1, '{"name":"a","storage_state":"GONE"}', INVALID, "storage_state"),

@@ -371,3 +371,22 @@ async def test_tokens_that_are_none(yard: Yard, token: str) -> None:
         base64.urlsafe_b64encode(b"[" * 5000).decode(),
     ):
         (await yard.listed(page_token=text)).is_error(400, 3, "page_token")
+
+
+async def test_a_token_of_the_longest_filter_and_sort_value_goes_on(yard: Yard) -> None:
+    """Whatever a list may ask for, the token that it hands out is one that it takes."""
+    for letter in "ab":
+        description = '"\N{ROCKET}' * 32_767 + letter
+        await yard.call(
+            yard.v1.CreateExperiment,
+            v1.CreateExperimentRequest(experiment=v1.Experiment(name=letter, description=description)),
+        )
+    names = ["a", "b", *("\N{ROCKET}" * 20 for _ in range(2_500))]
+    filter = json.dumps(where("name", "IN", string_values={"values": names}), ensure_ascii=False)
+    asked = v1.ListExperimentsRequest(page_size=1, sort_by="description", filter=filter)
+    first = await yard.call(yard.v1.ListExperiment, asked)
+    rest = await yard.call(
+        yard.v1.ListExperiment, v1.ListExperimentsRequest(page_token=first.next_page_token)
+    )
+    assert [e.name for e in (*first.experiments, *rest.experiments)] == ["a", "b"]
+    assert (first.total_size, rest.total_size, rest.next_page_token) == (2, 2, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,24 @@ async def test_the_content_type_of_a_body_does_not_matter(yard: Yard, content_ty
     headers = {"Content-Type": content_type} if content_type else {}
     made = await yard.rest("POST", V1, data=b'{"name": "a"}', headers=headers)
     assert made.ok["name"] == "a"
+
+
+@pytest.mark.parametrize("data", [zlib.compress(b'{"name": "a"}'), zlib.compress(b'{"name": "a"}')[2:-4]])
+async def test_deflate_with_and_without_its_header(yard: Yard, data: bytes) -> None:
+    made = await yard.rest("POST", V1, data=data, headers={"Content-Encoding": "deflate"})
+    assert made.ok["name"] == "a"
+
+
+async def test_a_body_that_does_not_decode_leaves_its_connection_open(yard: Yard) -> None:
+    """Read or not, it is nothing to the next request on the connection."""
+    made = await yard.create("a")
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+        headers = {"Authorization": f"Bearer {yard.token('operator')}", "Content-Encoding": "gzip"}
+        for _ in range(5):
+            for path, status in ((V1, 400), (f"{V1}/{made.id}:archive", 200), ("/nope", 404)):
+                async with http.post(yard.service.url + path, data=b"no gzip", headers=headers) as answer:
+                    assert answer.status == status
+                    assert answer.content_type == "application/json"
 
 
 async def test_bodies_of_archive_and_unarchive_are_ignored(yard: Yard) -> None:

@@ -118,6 +118,13 @@ def test_of_many_violations_the_first_are_told_and_the_rest_counted() -> None:
     assert len(bad.field_violations) >= told > 10
 
 
+def test_a_description_that_is_cut_is_cut_alike_in_the_message() -> None:
+    found = status.of(errors.InvalidArgument.at("a", "x" * 400))
+    bad = next(d for d in found.details if isinstance(d, details.BadRequest))
+    assert bad.field_violations[0].description == "x" * 297 + "…"
+    assert found.message == "a: " + bad.field_violations[0].description
+
+
 def test_text_that_has_no_bytes_is_still_told() -> None:
     found = status.of(errors.InvalidArgument.at("\ud800", "is no field: '\ud800'"))
     assert found.message == r"\ud800: is no field: '\ud800'"

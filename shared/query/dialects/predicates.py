@@ -21,6 +21,8 @@ from shared.storage.port import Value
 
 MAX_CHARACTERS = 65_536
 MAX_PREDICATES = 100
+# Longer filters are parsed each time, so that a thousand of them are not kept.
+_REMEMBERED_CHARACTERS = 2_048
 _COMPARISONS: dict[str, Comparison] = {
     "EQUALS": "=",
     "NOT_EQUALS": "!=",
@@ -56,7 +58,9 @@ class Predicates:
         Text that is no JSON as it stands is percent-decoded once more, for the web UI encodes
         twice; decoding always would break names that hold `+` or `%`.
         """
-        return self._parse(text) if text else EVERYTHING
+        if not text:
+            return EVERYTHING
+        return self._parse(text) if len(text) <= _REMEMBERED_CHARACTERS else self._parse_text(text)
 
     def _parse_text(self, text: str) -> Node:
         if len(text) > MAX_CHARACTERS:
