@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from shared.errors import InvalidArgument
@@ -51,6 +52,12 @@ def programs(config: Config, *, console: bool = True) -> list[Program]:
     if console and exists(CONSOLE):
         found.append(Program(CONSOLE, MODULES[CONSOLE]))
     return found
+
+
+def catalogue() -> str:
+    """The manifest with which a new suite describes itself; empty where it was not installed."""
+    path = Path(__file__).resolve().parents[2] / "deploy" / "local" / "catalogue.yaml"
+    return str(path) if path.is_file() else ""
 
 
 def check_only(names: Iterable[str]) -> None:

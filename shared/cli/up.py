@@ -167,7 +167,11 @@ class Up:
         """What the children get: our variables, and the options given here."""
         config = self.yard.config
         return os.environ | config.environment(
-            data=str(self.data), base_port=str(config.base_port), store=config.store, only=config.only
+            data=str(self.data),
+            base_port=str(config.base_port),
+            store=config.store,
+            only=config.only,
+            catalogue=config.catalogue or suite.catalogue(),
         )
 
     async def _supervise(self) -> int:

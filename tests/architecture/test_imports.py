@@ -15,7 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "shared.storage": {"shared.errors"},
     "shared.query": {"shared.errors", "shared.storage", "shared.pb"},
     "shared.resource": {"shared.errors", "shared.storage", "shared.query"},
-    "shared.watch": {"shared.errors", "shared.storage", "shared.query"},
+    "shared.watch": {"shared.errors", "shared.storage", "shared.query", "shared.resource"},
     "shared.auth": {"shared.errors", "shared.storage", "shared.query", "shared.watch", "shared.pb"},
     "shared.rpc": {"shared.errors", "shared.storage", "shared.auth", "shared.service.config"},
     "shared.rest": {"shared.errors", "shared.rpc"},

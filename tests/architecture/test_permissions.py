@@ -78,7 +78,7 @@ def test_every_permission_is_granted_to_a_role() -> None:
 
 def test_reads_are_for_all_and_writes_are_not() -> None:
     """By the names of the methods, so that a new one in the wrong column is noticed."""
-    reads = ("Get", "List", "Export", "History", "Watch", "WhoAmI", "SignOut")
+    reads = ("Get", "BatchGet", "List", "Export", "History", "Watch", "WhoAmI", "SignOut")
     for path, permission in PERMISSIONS.items():
         name = path.rsplit("/", 1)[1]
         if permission == PUBLIC or permission.split(".")[0] in ("audit", "tokens", "users"):
