@@ -1,13 +1,13 @@
 """Page tokens in the grammar that Go clients parse while they decode a response.
 
-`dir.inclusion.type.value`; ours are of type C with one pair, whose value is our own encoding.
+`dir.inclusion.type.value`; ours are of type C with one pair, whose value is our own encoding of the
+boundary row and the query. Direction and inclusion stand outside it: clients may turn a token round.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import replace
 from typing import Final
 
 from shared.errors import InvalidArgument
@@ -18,7 +18,7 @@ from shared.query.page_token import Cursor
 _KEY: Final = base64.b64encode(b"rh").decode()
 _DIRECTIONS: Final = {"l": True, "r": False}
 _INCLUSIONS: Final = {"i": True, "e": False}
-_KEYS: Final = page_token.CURSOR_KEYS | {"q"}
+_KEYS: Final = frozenset({"k", "n", "q"})
 
 
 def encode(cursor: Cursor | None, query: str) -> str:
@@ -27,7 +27,8 @@ def encode(cursor: Cursor | None, query: str) -> str:
         return ""
     direction = "l" if cursor.backward else "r"
     inclusion = "i" if cursor.inclusive else "e"
-    payload = page_token.encode({**cursor.payload(), "q": query})
+    place = cursor.payload()
+    payload = page_token.encode({"k": place["k"], "n": place["n"], "q": query})
     return f"{direction}.{inclusion}.C.{_KEY}:{base64.b64encode(payload.encode()).decode()}"
 
 
@@ -47,5 +48,5 @@ def decode(token: str, query: str, ordering: Ordering) -> Cursor:
     payload = page_token.decode(inner, _KEYS)
     if payload["q"] != query:
         raise InvalidArgument.at("page_token", "is of another query; start again without it")
-    found = page_token.cursor(payload, ordering)
-    return replace(found, backward=_DIRECTIONS[parts[0]], inclusive=_INCLUSIONS[parts[1]])
+    turned = {"b": _DIRECTIONS[parts[0]], "i": _INCLUSIONS[parts[1]]}
+    return page_token.cursor({**payload, **turned}, ordering)

@@ -240,6 +240,8 @@ async def test_an_unknown_view_or_path_is_invalid(yard: Yard, verb: str) -> None
             assert repr(path) in failure.message
 
 
+LABELS = {"env": "prod", "a.b/c": "dotted", "team": "x"}
+DESTINATIONS = [{"dest": "regions/us-east"}, {"dest": "regions/ap-south"}]
 # mask -> what is left of the region EU, as JSON in proto names
 PROJECTED: list[tuple[list[str], dict[str, Any]]] = [
     (["location.city"], {"location": {"city": "Dublin"}}),
@@ -252,14 +254,14 @@ PROJECTED: list[tuple[list[str], dict[str, Any]]] = [
     (["metadata.labels.env"], {"metadata": {"labels": {"env": "prod"}}}),
     (["metadata.labels.none"], {"metadata": {}}),
     (["metadata.labels.a\\.b/c"], {"metadata": {"labels": {"a.b/c": "dotted"}}}),
-    (["metadata.labels"], {"metadata": {"labels": {"env": "prod", "a.b/c": "dotted", "team": "x"}}}),
-    (["metadata.labels.env", "metadata.labels"], {"metadata": {"labels": {"env": "prod", "a.b/c": "dotted", "team": "x"}}}),
+    (["metadata.labels"], {"metadata": {"labels": LABELS}}),
+    (["metadata.labels.env", "metadata.labels"], {"metadata": {"labels": LABELS}}),
     (["metadata.annotations.note"], {"metadata": {"annotations": {"note": "hello"}}}),
     (["metadata.shards.s0"], {"metadata": {"shards": {"s0": "4"}}}),
     (["metadata.tags"], {"metadata": {"tags": ["old", "big"]}}),
     (["metadata.syncing.regions"], {"metadata": {"syncing": {"regions": ["*"]}}}),
     (["connectivity_scores.score"], {"connectivity_scores": [{"score": 7}, {"score": -3}]}),
-    (["connectivityScores.dest"], {"connectivity_scores": [{"dest": "regions/us-east"}, {"dest": "regions/ap-south"}]}),
+    (["connectivityScores.dest"], {"connectivity_scores": DESTINATIONS}),
     (["connectivity-scores"], {"connectivity_scores": SEED["regions"][0]["connectivity_scores"]}),
     (["metadata.ownerReferences.kind"], {"metadata": {"owner_references": [{"kind": "Service"}]}}),
     (["metadata.deleteTime"], {"metadata": {}}),
