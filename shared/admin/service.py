@@ -19,7 +19,7 @@ from shared.resource.collection import Collection, PageRequest
 from shared.resource.definition import CLAIM
 from shared.rpc.method import Call
 from shared.storage.errors import Compacted, Conflict, Exists
-from shared.storage.port import Author, Query, Store
+from shared.storage.port import Author, Check, Query, Store
 from shared.watch.stateless import Chunk, Start, Watch
 from shared.watch.tailer import Tailer
 
@@ -95,12 +95,18 @@ class AdminService:
         )
 
     async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
+        if request.revision < 0:
+            raise InvalidArgument.at("revision", "must not be negative")
         items = await asyncio.to_thread(manifest.read, request.manifest, self._collections)
+        unchanged = [Check(kind, None, request.revision) for kind in items] if request.revision else []
 
         async def plan() -> Plan:
-            return await self._planner.apply(items, prune=request.prune)
+            made = await self._planner.apply(items, prune=request.prune)
+            made.checks += unchanged
+            return made
 
-        made, revision = await self._carry_out(plan, call.author("manifest:apply"), request.dry_run)
+        by = call.author("manifest:apply")
+        made, revision = await self._carry_out(plan, by, request.dry_run, tries=1 if unchanged else _TRIES)
         return pb.ApplyResponse(differences=made.differences, unchanged=made.unchanged, revision=revision)
 
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
@@ -118,14 +124,16 @@ class AdminService:
         return pb.DeleteResponse(revision=revision)
 
     async def _carry_out(
-        self, plan: Callable[[], Awaitable[Plan]], by: Author, dry_run: bool
+        self, plan: Callable[[], Awaitable[Plan]], by: Author, dry_run: bool, *, tries: int = _TRIES
     ) -> tuple[Plan, int]:
         """Plan and commit, anew when someone wrote in between; answers the revision, too."""
-        for _ in range(_TRIES):
+        for _ in range(tries):
             known = await self._store.head()
             try:
                 made = await plan()
-                if dry_run or not made.changes:
+                if dry_run:
+                    return made, known
+                if not made.changes:
                     return made, await self._store.head()
                 commit = await self._store.commit(made.changes, checks=made.checks, by=by)
             except Exists as error:
@@ -135,6 +143,8 @@ class AdminService:
             except (Conflict, Compacted):
                 continue  # someone wrote in between: compare anew
             return made, commit.revision
+        if tries == 1:
+            raise Aborted("someone wrote in between; nothing was written, look at the difference again")
         raise Aborted("others write the same objects too fast; nothing was written, try again")
 
     def _taken(self, plan: Plan, error: Exists) -> Exception:

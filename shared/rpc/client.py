@@ -65,6 +65,12 @@ class Failure:
         """The write may have happened: read before trying again."""
         return self.info.get("outcome") == "unknown"
 
+    @property
+    def position(self) -> int | None:
+        """Characters from the start of the text that is wrong to what is wrong in it."""
+        text = self.info.get("position", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
 
 class CallFailed(Exception):
     """A call ended with a status other than OK. `target` is empty where the caller knows it."""
