@@ -124,6 +124,8 @@ class CatalogueRules(Strategy[Any]):
 
     def prepare(self, new: Any, old: Any | None) -> None:
         metadata: meta_pb2.Meta = new.metadata
+        if self._kind is RESOURCES and not new.fqn:
+            new.fqn = _fqn(new.name)
         if old is None:
             now = self._clock()
             metadata.create_time.FromNanoseconds(now)
@@ -146,10 +148,6 @@ class CatalogueRules(Strategy[Any]):
             field = item.metadata.DESCRIPTOR.fields_by_name[name]
             if item.metadata.HasField(name) if field.has_presence else getattr(item.metadata, name):
                 yield Violation(f"metadata.{name}", "is set by the server; leave it out")
-
-    def canonicalize(self, new: Any) -> None:
-        if self._kind is RESOURCES and not new.fqn:
-            new.fqn = _fqn(new.name)
 
     def validate(self, new: Any, old: Any | None) -> Sequence[Violation]:
         return [Violation(field, text) for field, text in self._wrong(new) if text]
@@ -188,10 +186,10 @@ class CatalogueRules(Strategy[Any]):
         found: list[Violation] = []
         if self._kind.parent is not None:
             parent = parent_of(new.name)
-            if not await after(_kind_of(parent), parent):
+            if self._kind.parent.qualified(parent) and not await after(_kind_of(parent), parent):
                 found.append(Violation("name", f"its parent {parent} does not exist"))
-        for path, _, value in self._references(new):
-            if not await after(_kind_of(value), value):
+        for path, pattern, value in self._references(new):
+            if pattern.qualified(value) and not await after(_kind_of(value), value):
                 found.append(Violation(path, f"{value} does not exist"))
         return found
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.meta.catalogue import ensure_catalogue
 from services.meta.kinds import KINDS, CatalogueRules, MetaKind, definition
-from services.meta.servicer import Intervals, MetaServicer
+from services.meta.servicer import MAX_WHOLE, Limits, MetaServicer
 from shared.auth.permissions import PERMISSIONS
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2 import (
     deployment_service_pb2,
@@ -33,20 +33,25 @@ def definitions(config: Config, clock: Clock, new_id: NewId) -> Sequence[Definit
     return [definition(kind, CatalogueRules(kind, clock, new_id)) for kind in KINDS]
 
 
-async def assemble(environment: Environment, kinds: Sequence[Definition]) -> Assembly:
+async def assemble(
+    environment: Environment, kinds: Sequence[Definition], *, whole: int = MAX_WHOLE
+) -> Assembly:
+    """`whole`: rows of a stateful watch without pages."""
     config = environment.config
-    intervals = Intervals(config.watch_heartbeat.total_seconds(), config.watch_bookmark.total_seconds())
+    limits = Limits(
+        heartbeat=config.watch_heartbeat.total_seconds(),
+        bookmark=config.watch_bookmark.total_seconds(),
+        whole=whole,
+    )
     methods: list[Method] = []
     for kind, found in zip(KINDS, kinds, strict=True):
-        methods += _methods(kind, found, environment, intervals)
+        methods += _methods(kind, found, environment, limits)
     if config.catalogue:
         await ensure_catalogue(environment.store, environment.collections, config.catalogue)
     return Assembly(apis=[Api("SPEKTRA Edge meta catalogue, v1alpha2", methods)])
 
 
-def _methods(
-    kind: MetaKind, found: Definition, environment: Environment, intervals: Intervals
-) -> list[Method]:
+def _methods(kind: MetaKind, found: Definition, environment: Environment, limits: Limits) -> list[Method]:
     service = _FILES[kind.kind].DESCRIPTOR.services_by_name[f"{kind.title}Service"]
     servicer = MetaServicer(
         kind,
@@ -54,7 +59,7 @@ def _methods(
         environment.collection(found),
         environment.tailer,
         clock=environment.clock,
-        intervals=intervals,
+        limits=limits,
     )
     return methods_of(service, servicer, PERMISSIONS)
 

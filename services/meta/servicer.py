@@ -37,7 +37,6 @@ DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 MAX_BATCH: Final = 1000
 MAX_CHUNK: Final = 100
-# A stateful page, and a stateful watch of everything.
 MAX_STATEFUL_PAGE: Final = 500
 MAX_WHOLE: Final = 10_000
 # Default gRPC clients refuse answers above 4 MiB.
@@ -48,11 +47,13 @@ NO_SIZE: Final = -1
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Seconds between messages of a silent stateless watch."""
+class Limits:
+    """`heartbeat` and `bookmark`: seconds between messages of a silent stateless watch. `whole`: rows
+    of a stateful watch without pages."""
 
     heartbeat: float = 30.0
     bookmark: float = 60.0
+    whole: int = MAX_WHOLE
 
 
 class MetaServicer:
@@ -66,13 +67,13 @@ class MetaServicer:
         tailer: Tailer,
         *,
         clock: Any,
-        intervals: Intervals = Intervals(),
+        limits: Limits = Limits(),
     ) -> None:
         self._kind = kind
         self._collection = collection
         self._tailer = tailer
         self._clock = clock
-        self._intervals = intervals
+        self._limits = limits
         answers = {m.name: GetMessageClass(m.output_type) for m in service.methods}
         one, many = kind.title, f"{kind.title}s"
         self._watch_answer = answers[f"Watch{one}"]
@@ -81,7 +82,7 @@ class MetaServicer:
         for name, handler in (
             (f"Get{one}", self.get),
             (f"BatchGet{many}", self.batch_get),
-            (f"List{many}", self.list),
+            (f"List{many}", self.list_page),
             (f"Watch{one}", self.watch_one),
             (f"Watch{many}", self.watch_many),
         ):
@@ -110,7 +111,7 @@ class MetaServicer:
         # xs = 1, missing = 2
         return frames.messages(1, there) + frames.messages(2, missing)
 
-    async def list(self, request: Any, call: Call) -> bytes:
+    async def list_page(self, request: Any, call: Call) -> bytes:
         projection = self._projection(request)
         if request.page_size < 0:
             raise InvalidArgument.at("page_size", f"must not be negative; {request.page_size} is")
@@ -199,8 +200,8 @@ class MetaServicer:
             request.max_chunk_size or MAX_CHUNK,
             shown=projection.bytes,
             bookmark_revisions=1,
-            bookmark_seconds=self._intervals.bookmark,
-            heartbeat=self._intervals.heartbeat,
+            bookmark_seconds=self._limits.bookmark,
+            heartbeat=self._limits.heartbeat,
         )
         async with aclosing(watch.run(start)) as chunks:
             async for chunk in chunks:
@@ -241,12 +242,17 @@ class MetaServicer:
         if request.HasField("starting_time"):
             raise InvalidArgument.at("starting_time", "must not be set with type STATEFUL")
         query = self._query(request)
-        whole = not request.page_size and bool(request.max_chunk_size)
-        size = MAX_WHOLE if whole else min(request.page_size or DEFAULT_PAGE, MAX_STATEFUL_PAGE)
+        # A token asks for a page.
+        whole = not request.page_size and not request.page_token and bool(request.max_chunk_size)
+        if whole:
+            page = query.request(self._limits.whole, "", max_bytes=None)
+        else:
+            size = min(request.page_size or DEFAULT_PAGE, MAX_STATEFUL_PAGE)
+            page = query.request(size, request.page_token)
         watch = StatefulWatch(
             self._collection,
             self._tailer,
-            query.request(size, request.page_token, max_bytes=None),
+            page,
             projection.bytes,
             lambda page: (
                 page_tokens.encode(page.previous, query.fingerprint),

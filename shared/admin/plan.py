@@ -39,6 +39,19 @@ class Plan:
     unchanged: int = 0
 
 
+@dataclass
+class _Sources:
+    """Where in the manifest things stand, for what is said of them."""
+
+    # (kind, name) -> path of the entry.
+    paths: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Entries that break a rule of their own. What they mean counts as there.
+    refused: list[tuple[Collection, Item]] = field(default_factory=list)
+
+    def refused_names(self) -> set[tuple[str, str]]:
+        return {(c.definition.kind, c.definition.name(item.message)) for c, item in self.refused}
+
+
 class Planner:
     """Plans against the present of one store, whose kinds are `collections`."""
 
@@ -48,19 +61,20 @@ class Planner:
 
     async def apply(self, items: Mapping[str, list[Item]], *, prune: bool) -> Plan:
         """Raises InvalidArgument with every violation of every item."""
-        made, wrong = Plan(), list[Violation]()
+        made, sources, wrong = Plan(), _Sources(), list[Violation]()
         head = await self._store.head()
         for kind, entries in items.items():
             collection = self._collections[kind]
-            named = await self._plan_items(made, collection, entries, wrong)
+            named = await self._plan_items(made, sources, collection, entries, wrong)
             if prune and not wrong:
                 await self._plan_removals(made, collection, named, wrong)
-        if wrong:
-            raise InvalidArgument.of(wrong)
-        made.changes = _merged(made.changes)
+        if not wrong:
+            made.changes = _merged(made.changes)
         if not prune:
             made.checks = []
-        wrong += await self._relations(made, head)
+        wrong += await self._relations(made, head, sources)
+        if not wrong:
+            wrong += await self._held(made, sources)
         if wrong:
             raise InvalidArgument.of(wrong)
         return made
@@ -81,34 +95,45 @@ class Planner:
         await _strategy(collection).guard_removal(old, self._store)
         made = Plan(collection.removal(old, record.revision))
         made.differences.append(objects.difference(collection.definition, name, old, None))
-        wrong = await self._relations(made, head)
+        wrong = await self._relations(made, head, _Sources())
         if wrong:
             text = "; ".join(f"{violation.field}: {violation.description}" for violation in wrong[:5])
             raise FailedPrecondition(f"{name} is still needed: {text}", kind=kind, name=name)
         return made
 
     async def _plan_items(
-        self, made: Plan, collection: Collection, entries: Sequence[Item], wrong: list[Violation]
+        self,
+        made: Plan,
+        sources: _Sources,
+        collection: Collection,
+        entries: Sequence[Item],
+        wrong: list[Violation],
     ) -> set[str]:
         """The names that the items mean."""
         named: dict[str, str] = {}
         claimed: dict[str, str] = {}
-        kind = collection.definition.kind
+        kind, strategy = collection.definition.kind, _strategy(collection)
         for index, item in enumerate(entries):
             await _breathe(index)
             try:
                 name, new = await _plan_item(made, collection, item)
             except InvalidArgument as error:
+                sources.refused.append((collection, item))
                 wrong.extend(
                     Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
                     for v in error.violations or [Violation("", error.message)]
                 )
                 continue
-            same = [named.setdefault(name, item.path)]
-            same += [claimed.setdefault(claim, item.path) for claim in collection.claims(new)]
-            others = [path for path in same if path != item.path]
-            if others:
-                wrong.append(Violation(item.path, f"is the same {kind} as {others[0]}"))
+            sources.paths.setdefault((kind, name), item.path)
+            first = named.setdefault(name, item.path)
+            if first != item.path:
+                wrong.append(Violation(item.path, f"is the same {kind} as {first}"))
+                continue
+            for claim in collection.claims(new):
+                first = claimed.setdefault(claim, item.path)
+                if first != item.path:
+                    same = f"{strategy.taken(claim, new)}:" if strategy.related else f"is the same {kind} as"
+                    wrong.append(Violation(item.path, f"{same} {first}"))
         return set(named)
 
     async def _plan_removals(
@@ -133,14 +158,15 @@ class Planner:
 
     # -- between resources
 
-    async def _relations(self, made: Plan, head: int) -> list[Violation]:
+    async def _relations(self, made: Plan, head: int, sources: _Sources) -> list[Violation]:
         """What would be wrong between resources. Decided on the kinds as of `head`, which the commit
         checks once more."""
         related = [c for c in self._collections.values() if _strategy(c).related]
-        if not made.changes or not related:
+        if not related or not (made.changes or sources.refused):
             return []
         made.checks += [Check(c.definition.kind, None, head) for c in related]
         planned = {(change.kind, change.name): isinstance(change, Put) for change in made.changes}
+        planned |= dict.fromkeys(sources.refused_names(), True)
 
         async def after(kind: str, name: str) -> bool:
             known = planned.get((kind, name))
@@ -151,10 +177,32 @@ class Planner:
         }
         removes = not all(planned.values())
         wrong: list[Violation] = []
+        for collection, item in sources.refused:
+            found = await _strategy(collection).relations(item.message, after)
+            wrong += [Violation(f"{item.path}.{v.field}", v.description) for v in found]
         for collection in related:
             async for name, resource in self._after(collection, written, planned, everything=removes):
-                found = await _strategy(collection).relations(resource, after)
-                wrong += [Violation(f"{name}: {v.field}", v.description) for v in found]
+                place = sources.paths.get((collection.definition.kind, name))
+                for v in await _strategy(collection).relations(resource, after):
+                    path = f"{place}.{v.field}" if place else f"{name}: {v.field}"
+                    wrong.append(Violation(path, v.description))
+        return wrong
+
+    async def _held(self, made: Plan, sources: _Sources) -> list[Violation]:
+        """Claims of related kinds that something holds which the plan leaves as it is."""
+        wrong: list[Violation] = []
+        for change in made.changes:
+            collection = self._collections.get(change.kind)
+            if collection is None or not isinstance(change, Put) or not _strategy(collection).related:
+                continue
+            resource = collection.definition.parse(change.body)
+            for claim in collection.claims(resource):
+                wanted = any(c.name == claim and _is_new_claim(c) for c in made.changes)
+                held = await self._store.get(CLAIM.name, claim) if wanted else None
+                if held is not None:
+                    path = sources.paths.get((change.kind, change.name), change.name)
+                    said = f"{_strategy(collection).taken(claim, resource)}: {held.body.decode()}"
+                    wrong.append(Violation(path, said))
         return wrong
 
     async def _after(
@@ -181,22 +229,25 @@ class Planner:
 
 async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[str, Message]:
     definition, strategy = collection.definition, _strategy(collection)
-    refused = list(strategy.submitted(item.message))
-    if refused:
-        raise InvalidArgument.of(refused)
+    submitted = list(strategy.submitted(item.message))
     name = await strategy.locate(item.message, collection.store)
     record = await collection.store.get(definition.kind, name) if name else None
-    if record is None:
-        new = definition.message()
-        new.CopyFrom(item.message)
-        made.changes += collection.creation(new)
-        name = definition.name(new)
-        made.differences.append(objects.difference(definition, name, None, new))
-        return name, new
-    old, new = definition.parse(record.body), definition.parse(record.body)
-    field_mask.merge(item.message, new, item.owned)
-    changes = collection.replacement(new, old, record.revision)
-    if new == old:
+    old = None if record is None else definition.parse(record.body)
+    new = definition.message()
+    try:
+        if record is None or old is None:
+            new.CopyFrom(item.message)
+            changes = collection.creation(new)
+        else:
+            new.CopyFrom(old)
+            field_mask.merge(item.message, new, item.owned)
+            changes = collection.replacement(new, old, record.revision)
+    except InvalidArgument as error:
+        raise InvalidArgument.of([*submitted, *error.violations]) from error
+    if submitted:
+        raise InvalidArgument.of(submitted)
+    name = definition.name(new)
+    if record is not None and new == old:
         made.unchanged += 1
         made.checks.append(Check(definition.kind, name, record.revision))
     else:
@@ -209,6 +260,10 @@ async def _breathe(index: int) -> None:
     """Reads may answer without ever waiting, so a long plan lets others run now and then."""
     if index % _BREATH == _BREATH - 1:
         await asyncio.sleep(0)
+
+
+def _is_new_claim(change: Put | Delete) -> bool:
+    return change.kind == CLAIM.name and isinstance(change, Put) and change.expect is Expect.ABSENT
 
 
 def _strategy(collection: Collection) -> Strategy[Any]:

@@ -98,25 +98,27 @@ class _Session:
         # What it was told last, and when.
         self._told = 0
         self._told_at = 0.0
+        # When it was last sent anything.
+        self._spoke_at = 0.0
 
     async def run(self, start: Start) -> AsyncGenerator[Chunk, None]:
         position, reset = await self._position(start)
         owed = False
         while True:
-            if position is None:
-                if reset:
-                    yield Chunk(is_hard_reset=True)
-                async with aclosing(self._snapshot()) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            else:
-                self._at = self._told = position
-                self._size = await self._count(position)
-                if start.resume_token:
-                    owed = True
-                else:
-                    yield self._current()
             try:
+                if position is None:
+                    if reset:
+                        yield Chunk(is_hard_reset=True)
+                    async with aclosing(self._snapshot()) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                else:
+                    self._at = self._told = position
+                    self._size = await self._count(position)
+                    if start.resume_token:
+                        owed = True
+                    else:
+                        yield self._current()
                 async with aclosing(self._changes(owed)) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -146,27 +148,32 @@ class _Session:
         """What happens after `self._at`; `owed`: answer at once, with an empty set if need be."""
         while True:
             target = await self._store.head() if owed else await self._wait()
-            if target is None:
+            if target is not None:
+                current, removed = await self._difference(target)
+                if owed or current or removed or self._bookmark_due():
+                    for chunk in self._chunks(current, removed):
+                        yield chunk
+                owed = False
+            if self._silence_left() == 0:
                 yield self._tick()
-                continue
-            current, removed = await self._difference(target)
-            if owed or current or removed or self._bookmark_due():
-                for chunk in self._chunks(current, removed):
-                    yield chunk
-            owed = False
 
     async def _wait(self) -> int | None:
         """A newer revision, or None when a heartbeat is due."""
-        if not self._watch.heartbeat:
-            return await self._watch.tailer.wait(self._at)
         try:
-            async with asyncio.timeout(self._watch.heartbeat):
+            async with asyncio.timeout(self._silence_left()):
                 return await self._watch.tailer.wait(self._at)
         except TimeoutError:
             return None
 
+    def _silence_left(self) -> float | None:
+        """Seconds until a heartbeat is due; None when there are none."""
+        if not self._watch.heartbeat:
+            return None
+        return max(0.0, self._spoke_at + self._watch.heartbeat - time.monotonic())
+
     def _tick(self) -> Chunk:
         """After some silence: a fresh token when one is due, else a heartbeat."""
+        self._spoke_at = time.monotonic()
         if self._at > self._told and time.monotonic() - self._told_at >= self._watch.bookmark_seconds:
             return self._current()
         return Chunk(size=self._size)
@@ -181,6 +188,7 @@ class _Session:
     def _current(self, chunk: Chunk = Chunk()) -> Chunk:
         """`chunk` as the last of a change set that leads to `self._at`."""
         self._told, self._told_at = self._at, time.monotonic()
+        self._spoke_at = self._told_at
         token = ResumeToken(self._epoch, self._at, self._watch.fingerprint).encode()
         return replace(chunk, is_current=True, token=token, revision=self._at)
 
