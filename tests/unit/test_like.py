@@ -62,6 +62,6 @@ def test_it_agrees_with_the_regular_expression(pattern: str, text: str) -> None:
 def test_no_pattern_takes_long(pattern: str) -> None:
     text = "a" * 32_000
     test = matcher(pattern)
-    began = time.perf_counter()
+    began = time.process_time()
     assert test(text) is not pattern.endswith(("b", "b%"))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from google.protobuf.wrappers_pb2 import DoubleValue
+from google.rpc.error_details_pb2 import RetryInfo
 
+from shared.errors import InvalidArgument
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2.deployment_pb2 import Deployment
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2.region_pb2 import Region
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2.service_pb2 import Service
+from shared.query.descriptor_schema import DescriptorSchema
+from shared.query.dialects.sqlish import Sqlish
+from shared.query.dialects.sqlish_print import text
 from shared.query.evaluate import compile
 from tests.unit.filter_samples import DEPLOYMENT_SAMPLE, REGION_SAMPLE, SERVICE_SAMPLE, Sample
 
@@ -48,13 +55,13 @@ def jp() -> Region:
 ALL = {"eu": eu(), "us": us(), "jp": jp()}
 
 
-def matching(text: str, sample: Sample = REGION_SAMPLE, resources: dict[str, Any] = ALL) -> str:
-    matches = compile(sample.dialect.parse(text), sample.schema)
+def matching(filter: str, sample: Sample = REGION_SAMPLE, resources: dict[str, Any] = ALL) -> str:
+    matches = compile(sample.dialect.parse(filter), sample.schema)
     return " ".join(name for name, resource in resources.items() if matches(resource))
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("filter", "expected"),
     [
         ("", "eu us jp"),
         ("()", "eu us jp"),
@@ -196,8 +203,8 @@ def matching(text: str, sample: Sample = REGION_SAMPLE, resources: dict[str, Any
         ('title = "" is_default = FALSE', "jp"),
     ],
 )
-def test_regions(text: str, expected: str) -> None:
-    assert matching(text) == expected
+def test_regions(filter: str, expected: str) -> None:
+    assert matching(filter) == expected
 
 
 def test_names_of_children() -> None:
@@ -206,8 +213,8 @@ def test_names_of_children() -> None:
         for name, service in (("ax", "services/s"), ("ay", ""), ("bx", "services/s"))
     }
 
-    def of(text: str) -> str:
-        return matching(text, DEPLOYMENT_SAMPLE, found)
+    def of(filter: str) -> str:
+        return matching(filter, DEPLOYMENT_SAMPLE, found)
 
     assert of('name = "regions/a/deployments/-"') == "ax ay"
     assert of('name = "regions/-/deployments/x"') == "ax bx"
@@ -232,3 +239,47 @@ def test_testing_changes_nothing() -> None:
     before = [resource.SerializeToString(deterministic=True) for resource in ALL.values()]
     matching('location.city = "" metadata.labels.x = "" metadata.lifecycle.state = 0')
     assert [resource.SerializeToString(deterministic=True) for resource in ALL.values()] == before
+
+
+# -- types that the catalogue does not have
+
+
+def test_fractions() -> None:
+    schema = DescriptorSchema(DoubleValue.DESCRIPTOR, names={})
+    dialect = Sqlish(schema)
+    found = {"half": DoubleValue(value=0.5), "nan": DoubleValue(value=math.nan), "none": DoubleValue()}
+
+    def of(filter: str) -> str:
+        node = dialect.parse(filter)
+        assert dialect.parse(text(node, schema)) == node
+        return " ".join(name for name, message in found.items() if compile(node, schema)(message))
+
+    assert of("value = 0.5") == of("value = 5e-1") == of("value IN (0.5)") == "half"
+    assert of("value < 1") == "half none"
+    assert of("value IS NAN") == "nan"
+    assert of("value IS NOT NAN") == "half none"
+    for wrong in ('value = "0.5"', "value = 1e999", "value = TRUE"):
+        with pytest.raises(InvalidArgument) as caught:
+            dialect.parse(wrong)
+        assert caught.value.position == 8
+
+
+def test_durations() -> None:
+    schema = DescriptorSchema(RetryInfo.DESCRIPTOR, names={})
+    dialect = Sqlish(schema)
+    found = {"long": RetryInfo(), "zero": RetryInfo(), "none": RetryInfo()}
+    found["long"].retry_delay.FromJsonString("3.5s")
+    found["zero"].retry_delay.SetInParent()
+
+    def of(filter: str) -> str:
+        node = dialect.parse(filter)
+        assert dialect.parse(text(node, schema)) == node
+        return " ".join(name for name, message in found.items() if compile(node, schema)(message))
+
+    assert of('retryDelay = "3.500s"') == "long"
+    assert of('retryDelay < "0s"') == of("retry_delay IS NULL") == "none"
+    assert of('retry_delay > "-0.000000001s"') == "long zero"
+    for wrong in ('retry_delay = "3.5"', "retry_delay = 3.5", 'retry_delay = "999999999999s"'):
+        with pytest.raises(InvalidArgument) as caught:
+            dialect.parse(wrong)
+        assert caught.value.position == 14

@@ -398,23 +398,23 @@ def test_values_may_be_nested_as_deep() -> None:
 )
 def test_hostile_texts_are_read_in_no_time(text: str) -> None:
     assert len(text.encode()) <= 8192 + 64
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         matches = compile(DIALECT.parse(text), REGION_SAMPLE.schema)
         matches(REGION_SAMPLE.message(title="a" * 20_000))
     except InvalidArgument as error:
         assert error.position is not None
         assert 0 <= error.position <= len(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_200_hard_conditions_are_tested_in_no_time() -> None:
     node = DIALECT.parse(" OR ".join(['title LIKE "%a_a_b%a%"'] * 200))
     matches = compile(node, REGION_SAMPLE.schema)
     region = REGION_SAMPLE.message(title="a" * 2000)
-    began = time.perf_counter()
+    began = time.process_time()
     assert not matches(region)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 # -- any text at all
@@ -467,7 +467,7 @@ def test_any_text_is_a_filter_or_a_mistake_with_a_position(text: str) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.kind)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_filter_with_a_piece_missing_is_a_filter_or_a_mistake(sample: Any, data: st.DataObject) -> None:
     text = data.draw(filters(sample))
