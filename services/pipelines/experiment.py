@@ -163,6 +163,7 @@ def definition(rules: Rules) -> Definition[Experiment]:
         parse_order=lambda text: sort_by(text, parameter="order_by"),
         strategy=rules,
         composites=_COMPOSITES[rules.multi_user],
+        namespace="namespace" if rules.multi_user else "",
     )
 
 

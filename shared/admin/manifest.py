@@ -7,7 +7,7 @@ is one revision; a plan without changes commits nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +16,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from shared.admin import document, objects
+from shared.admin.scope import Scope
 from shared.errors import ApiError, InvalidArgument, Violation
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.resource import field_mask
 from shared.resource.collection import Collection
-from shared.resource.definition import CLAIM
+from shared.resource.definition import CLAIM, Definition
 from shared.storage.port import Check, Delete, Expect, Put
 
 # Entries after which the event loop gets its turn.
@@ -75,19 +76,25 @@ def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Ite
 
 
 async def plan(
-    items: Mapping[str, list[Item]], collections: Mapping[str, Collection], *, prune: bool
+    items: Mapping[str, list[Item]],
+    collections: Mapping[str, Collection],
+    *,
+    prune: bool,
+    scope_of: Callable[[Definition], Scope],
 ) -> Plan:
-    """Compare with the store. Raises InvalidArgument with every violation of every item."""
+    """Compare with the store. Raises InvalidArgument with every violation of every item, and
+    PermissionDenied when one is out of scope."""
     made = Plan()
     wrong: list[Violation] = []
     for kind, entries in items.items():
         collection = collections[kind]
+        scope = scope_of(collection.definition)
         named: dict[str, str] = {}
         claimed: dict[str, str] = {}
         for index, item in enumerate(entries):
             await _breathe(index)
             try:
-                name, new = await _plan_item(made, collection, item)
+                name, new = await _plan_item(made, collection, item, scope)
             except InvalidArgument as error:
                 wrong.extend(
                     Violation(f"{item.path}.{v.field}".rstrip("."), v.description)
@@ -100,7 +107,7 @@ async def plan(
             if others:
                 wrong.append(Violation(item.path, f"is the same {kind} as {others[0]}"))
         if prune and not wrong:
-            await _plan_removals(made, collection, named.keys(), wrong)
+            await _plan_removals(made, collection, named.keys(), scope, wrong)
     if wrong:
         raise InvalidArgument.of(wrong)
     made.changes = _merged(made.changes)
@@ -115,7 +122,7 @@ async def _breathe(index: int) -> None:
         await asyncio.sleep(0)
 
 
-async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[str, Message]:
+async def _plan_item(made: Plan, collection: Collection, item: Item, scope: Scope) -> tuple[str, Message]:
     definition = collection.definition
     assert definition.strategy is not None
     name = await definition.strategy.locate(item.message, collection.store)
@@ -123,13 +130,17 @@ async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[st
     if record is None:
         new = definition.message()
         new.CopyFrom(item.message)
-        made.changes += collection.creation(new)
+        changes = collection.creation(new)
+        scope.check(new)
+        made.changes += changes
         name = definition.name(new)
         made.differences.append(objects.difference(definition, name, None, new))
         return name, new
     old, new = definition.parse(record.body), definition.parse(record.body)
     field_mask.merge(item.message, new, item.owned)
+    scope.check(old)
     changes = collection.replacement(new, old, record.revision)
+    scope.check(new)
     if new == old:
         made.unchanged += 1
         made.checks.append(Check(definition.kind, name, record.revision))
@@ -140,11 +151,12 @@ async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[st
 
 
 async def _plan_removals(
-    made: Plan, collection: Collection, kept: Iterable[str], wrong: list[Violation]
+    made: Plan, collection: Collection, kept: Iterable[str], scope: Scope, wrong: list[Violation]
 ) -> None:
     definition, keep = collection.definition, frozenset(kept)
     assert definition.strategy is not None
-    async with aclosing(collection.scan(at=await collection.store.head())) as records:
+    at = await collection.store.head()
+    async with aclosing(collection.scan(filter=scope.filter, at=at)) as records:
         index = 0
         async for record in records:
             index += 1

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from shared.admin import manifest, objects
-from shared.errors import Aborted, FailedPrecondition, InvalidArgument
+from shared.admin import manifest, objects, scope
+from shared.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
 from shared.query.ast import EVERYTHING
@@ -65,13 +65,18 @@ class AdminService:
 
     async def Get(self, request: pb.GetRequest, call: Call) -> pb.Object:
         collection = self._collection(request.kind)
-        return objects.shown(collection.definition, await collection.record(_named(request.name)))
+        definition = collection.definition
+        record = await collection.record(_named(request.name))
+        scope.of(definition, call.identity).check(definition.parse(record.body))
+        return objects.shown(definition, record)
 
     async def List(self, request: pb.ListRequest, call: Call) -> pb.ListResponse:
         collection = self._collection(request.kind)
         definition = collection.definition
-        filter, ordering = definition.parse_filter(request.filter), definition.ordering(request.order_by)
-        query = page_token.fingerprint(definition.kind, request.filter, str(ordering))
+        allowed = scope.of(definition, call.identity)
+        filter = allowed.within(definition.parse_filter(request.filter))
+        ordering = definition.ordering(request.order_by)
+        query = page_token.fingerprint(definition.kind, request.filter, str(ordering), allowed.text)
         cursor = None
         if request.page_token:
             payload = page_token.decode(request.page_token, _LIST_KEYS)
@@ -97,7 +102,12 @@ class AdminService:
         for _ in range(_TRIES):
             known = await self._store.head()
             try:
-                plan = await manifest.plan(items, self._collections, prune=request.prune)
+                plan = await manifest.plan(
+                    items,
+                    self._collections,
+                    prune=request.prune,
+                    scope_of=lambda definition: scope.of(definition, call.identity),
+                )
                 revision = await self._applied(plan, request, call)
             except Compacted:
                 continue
@@ -132,6 +142,7 @@ class AdminService:
             raise FailedPrecondition(f"{request.kind} cannot be deleted through this API", kind=request.kind)
         if request.revision < 0:
             raise InvalidArgument.at("revision", "must not be negative")
+        await self.Get(pb.GetRequest(kind=request.kind, name=request.name), call)
         revision = await collection.delete(
             _named(request.name), call.author(f"{request.kind}:delete"), revision=request.revision or None
         )
@@ -143,9 +154,11 @@ class AdminService:
         )
         at = await self._store.head()
         for collection in wanted:
-            async with aclosing(collection.scan(at=at)) as records:
+            definition = collection.definition
+            allowed = scope.of(definition, call.identity).filter
+            async with aclosing(collection.scan(filter=allowed, at=at)) as records:
                 async for record in records:
-                    yield objects.shown(collection.definition, record)
+                    yield objects.shown(definition, record)
 
     async def History(self, request: pb.HistoryRequest, call: Call) -> pb.HistoryResponse:
         definition = self._collection(request.kind).definition
@@ -154,6 +167,10 @@ class AdminService:
         found = await self._store.history(
             definition.kind, request.name, before=_before(request.page_token, query), limit=size + 1
         )
+        allowed = scope.of(definition, call.identity)
+        for version in found:
+            images = (version.change.before, version.change.after)
+            allowed.check(*(definition.parse(image) for image in images if image is not None))
         return pb.HistoryResponse(
             versions=[objects.version(definition, version) for version in found[:size]],
             next_page_token=_next(found[size - 1].revision, query) if len(found) > size else "",
@@ -182,17 +199,21 @@ class AdminService:
         definition = self._collection(request.kind).definition
         if request.resume_token and request.from_now:
             raise InvalidArgument.at("from_now", "cannot be combined with resume_token")
-        filter = definition.parse_filter(request.filter)
+        namespaces = call.identity.namespaces
+        allowed = scope.of(definition, call.identity)
+        filter = allowed.within(definition.parse_filter(request.filter))
         test = compile(filter, definition.schema)
         watch = Watch(
             self._store,
             self._tailer,
             Query(definition.kind, where=narrow(filter, definition.schema).conditions),
             (lambda body: True) if filter == EVERYTHING else (lambda body: test(definition.parse(body))),
-            page_token.fingerprint("watch", definition.kind, request.filter),
+            page_token.fingerprint("watch", definition.kind, request.filter, allowed.text),
         )
         async with aclosing(watch.run(request.resume_token, from_now=request.from_now)) as chunks:
             async for chunk in chunks:
+                if definition.namespace and call.identity.namespaces != namespaces:
+                    raise PermissionDenied("the namespaces that you may touch have changed; watch again")
                 yield self._shown(chunk)
 
     def _shown(self, chunk: Chunk) -> pb.WatchResponse:

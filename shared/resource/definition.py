@@ -65,8 +65,8 @@ class Definition(Generic[T]):
     composites: tuple[tuple[str, ...], ...] = ()
     # Raise it when `schema` gives other values for the same message: the store then reindexes.
     version: int = 1
-    # In manifests, history and the console these stay out: internal or meaningless to people.
-    hidden: frozenset[str] = frozenset()
+    # The field of `schema` that holds the namespace, of kinds that callers may be confined in.
+    namespace: str = ""
 
     def parse(self, body: bytes) -> T:
         return self.message.FromString(body)
