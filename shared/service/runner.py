@@ -56,6 +56,8 @@ from shared.storage.port import Kind, Store
 from shared.watch.tailer import Tailer
 
 log = logging.getLogger(__name__)
+# How long /metrics waits for what only the store knows.
+_SCRAPE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -215,17 +217,22 @@ async def _serve_http(
     async def describe(request: web.BaseRequest) -> web.Response:
         try:
             await environment.access.authenticate({k.lower(): v for k, v in request.headers.items()})
-        except errors.Unauthenticated as error:
+        except (errors.Unauthenticated, StoreError) as error:
             status = statuses.of(error)
-            headers = {"WWW-Authenticate": "Bearer"}
+            headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.Unauthenticated) else {}
             return web.json_response(GOOGLE.error(status), status=statuses.HTTP[status.code], headers=headers)
         return web.Response(body=document, content_type="application/json")
 
     async def scrape(request: web.BaseRequest) -> web.Response:
-        for collect in assembly.on_scrape:
-            await collect()
         environment.metrics.revision.set(environment.tailer.head)
-        environment.metrics.floor.set(await environment.store.floor())
+        try:
+            async with asyncio.timeout(_SCRAPE_SECONDS):
+                environment.metrics.floor.set(await environment.store.floor())
+                for collect in assembly.on_scrape:
+                    await collect()
+        except (StoreError, TimeoutError) as error:
+            # The other numbers matter most just now; the store's own stay what they were.
+            log.info("cannot ask the store for its numbers", extra={"error": str(error)})
         return web.Response(body=environment.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     routes = [
