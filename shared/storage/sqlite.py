@@ -340,13 +340,13 @@ class SqliteStore(Store):
         name: str | None = None,
         subject: str | None = None,
     ) -> Sequence[AuditEntry]:
-        names = {table.id: table.kind.name for table in self._tables()}
+        tables = {table.id: table for table in self._tables()}
 
         def read(connection: sqlite3.Connection) -> list[AuditEntry]:
             with snapshot(connection):
                 return read_audit(
                     connection,
-                    names,
+                    tables,
                     before=before,
                     limit=max(0, limit),
                     kind=kind,

@@ -289,6 +289,12 @@ async def compare_everything(store: Store, model: Model) -> None:
             history = [(v.revision, v.change) for v in await store.history(kind, name)]
             assert history == model.history(kind, name)
             middle = model.head // 2 + 1
+            of_name = [entry.revision for entry in await store.audit(kind=kind, name=name, limit=1000)]
+            assert of_name == [
+                revision
+                for revision in range(model.head, 0, -1)
+                if any((c.kind, c.name) == (kind, name) for c in model.log[revision - 1])
+            ]
             below = [(v.revision, v.change) for v in await store.history(kind, name, before=middle, limit=2)]
             assert below == [entry for entry in model.history(kind, name) if entry[0] < middle][:2]
     heads = [
