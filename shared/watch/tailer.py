@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator
 from types import TracebackType
 
-from shared.storage.errors import StoreUnavailable
+from shared.storage.errors import StoreError, StoreUnavailable
 from shared.storage.port import Commit, Store
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class Tailer:
             try:
                 self._advance(await self._store.head())
                 reported = False
-            except StoreUnavailable as error:
+            except StoreError as error:
+                # Whatever it is, it may pass: a file that is being restored, a peer of a newer version.
                 if not reported:
                     log.warning("cannot read the log; trying on", extra={"error": str(error)})
                 reported = True
