@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 class _Null:
@@ -99,10 +99,9 @@ class Author:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One version that exists. `previous` is the revision of the version before it, 0 for none: a
-    record that comes back after a deletion starts anew."""
+    record that comes back after a deletion starts anew. A tuple, for lists make very many."""
 
     kind: str
     name: str
