@@ -139,8 +139,8 @@ class Watch:
         for name, record in last.items():
             before = first[name]
             if record is not None and self.matches(record.body):
-                if before != record.body:
-                    current.append(record)
+                # Also when it is what it was: its revision is another.
+                current.append(record)
             elif before is not None and self.matches(before):
                 removed.append(name)
         return current, removed, reached

@@ -194,6 +194,20 @@ async def test_an_edit_can_enter_and_leave_the_query(yard: tuple[Store, Tailer])
     assert client.held == {}
 
 
+async def test_what_changed_and_changed_back_is_shown_at_its_new_revision(yard: tuple[Store, Tailer]) -> None:
+    """Clients write on the condition of the revision that they hold."""
+    store, tailer = yard
+    await store.commit([Put("thing", "a", body(1))], by=BY)
+    client = Client()
+    async with aclosing(watch(store, tailer).run()) as chunks:
+        await client.until(chunks, lambda: client.sets == 1)
+    await store.commit([Put("thing", "a", body(2))], by=BY)
+    await store.commit([Put("thing", "a", body(1))], by=BY)
+    async with aclosing(watch(store, tailer).run(client.token)) as chunks:
+        chunk = await anext(chunks)
+    assert [(record.name, record.revision) for record in chunk.current] == [("a", 3)]
+
+
 async def test_a_quiet_watch_is_given_fresh_tokens(yard: tuple[Store, Tailer]) -> None:
     store, tailer = yard
     client = Client()
