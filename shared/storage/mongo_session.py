@@ -27,10 +27,8 @@ class Session:
         announce: Callable[[int], None],
         readable_documents: bool,
         patience: float,
-        let_go: Callable[[], None],
     ) -> None:
         self.database = database
-        self.let_go = let_go
         self._kinds = kinds
         self.state = State(database)
         self.log = Log(database, self.state)
