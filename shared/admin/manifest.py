@@ -33,7 +33,7 @@ class Plan:
     """What applying a manifest would do."""
 
     changes: list[Put | Delete] = field(default_factory=list)
-    # What a removal relies on: entries that stay as they are, each under its name.
+    # What removals rely on: entries that stay as they are, and what else let them go.
     checks: list[Check] = field(default_factory=list)
     differences: list[pb.Difference] = field(default_factory=list)
     unchanged: int = 0
@@ -111,8 +111,7 @@ async def plan(
     if wrong:
         raise InvalidArgument.of(wrong)
     made.changes = _merged(made.changes)
-    if not prune:
-        made.checks = []
+    made.checks = list(dict.fromkeys(made.checks)) if prune else []
     return made
 
 
@@ -165,7 +164,7 @@ async def _plan_removals(
                 continue
             old = definition.parse(record.body)
             try:
-                await definition.strategy.guard_removal(old, collection.store)
+                made.checks += await definition.strategy.guard_removal(old, collection.store)
             except ApiError as error:
                 wrong.append(Violation(definition.plural, f"lacks what must stay: {error.message}"))
                 continue

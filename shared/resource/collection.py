@@ -275,10 +275,10 @@ class Collection(Generic[T]):
                     name=name,
                 )
             resource = self.definition.parse(record.body)
-            await self._strategy.guard_removal(resource, self.store)
+            checks = await self._strategy.guard_removal(resource, self.store)
             changes = self.removal(resource, record.revision)
             try:
-                return (await self.store.commit(changes, by=by)).revision
+                return (await self.store.commit(changes, checks=checks, by=by)).revision
             except Conflict:
                 continue
         raise Unavailable(f"{name} changes too fast; try again")

@@ -14,7 +14,7 @@ from shared.query import order_by
 from shared.query.ast import Node
 from shared.query.order_by import Ordering
 from shared.query.schema import Schema
-from shared.storage.port import Kind, Store
+from shared.storage.port import Check, Kind, Store
 
 T = TypeVar("T", bound=Message)
 
@@ -40,8 +40,10 @@ class Strategy(Generic[T]):
         """The message for the caller whose claim another resource holds."""
         return f"{claim} is taken"
 
-    async def guard_removal(self, resource: T, store: Store) -> None:
-        """Raises when the resource may not be removed."""
+    async def guard_removal(self, resource: T, store: Store) -> Sequence[Check]:
+        """Raises when the resource may not be removed; answers what that was decided by, which the
+        removal's commit checks to be unchanged."""
+        return ()
 
     async def locate(self, item: T, store: Store) -> str:
         """The name of the stored resource that a manifest item means; empty: a new one."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
+from shared.errors import FailedPrecondition
 from shared.pb.backend.api.v1beta1 import experiment_pb2 as v1
 from shared.pb.backend.api.v1beta1 import resource_reference_pb2 as reference
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as v2
@@ -270,3 +271,16 @@ async def test_another_mode_over_the_same_rows_is_told_by_manifests(tmp_path: Pa
         answer = await yard.rest("POST", "/admin/v1/apply", {"manifest": manifest})
         assert (answer.status, answer.body["code"]) == (400, 3)
         assert "experiments[0].namespace" in answer.body["message"]
+
+
+async def test_single_user_mode_does_not_start_on_experiments_of_namespaces(tmp_path: Path) -> None:
+    """Their bytes are no v1beta1 ones, and its rules would refuse every change of them."""
+    async with opened(tmp_path, "sqlite", multi_user=True) as yard:
+        made = await create(yard, "ns1", "a", who="admin")
+    with pytest.raises(FailedPrecondition, match=r"'ns1'.*ROUNDHOUSE_MULTI_USER"):
+        async with opened(tmp_path, "sqlite"):
+            pass
+    async with opened(tmp_path, "sqlite", multi_user=True) as yard:
+        assert (await yard.rest("DELETE", f"{V1}/{made['id']}", who="admin")).ok == {}
+    async with opened(tmp_path, "sqlite") as yard:
+        assert await yard.list() == {}
