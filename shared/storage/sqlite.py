@@ -144,8 +144,10 @@ class SqliteStore(Store):
         writer, self._writer = self._writer, None
         readers, self._readers = self._readers, None
         if writer is not None and readers is not None:
-            connection = await writer.close()
-            await readers.close()
+            try:
+                connection = await writer.close()
+            finally:
+                await readers.close()
             if connection is not None:
                 await asyncio.to_thread(_checkpoint_and_close, connection)
 

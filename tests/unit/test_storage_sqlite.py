@@ -121,6 +121,32 @@ async def test_a_locked_file_is_unavailable_until_it_is_released(store: SqliteSt
     assert await put(store, "b") == 2
 
 
+async def test_waiting_commits_share_a_transaction(path: Path) -> None:
+    store = SqliteStore(path, sample_kinds(), busy_timeout=30)
+    await store.open()
+    loop, turn, turns = asyncio.get_running_loop(), 0, set[int]()
+
+    def next_turn() -> None:
+        nonlocal turn, ticking
+        turn += 1
+        ticking = loop.call_soon(next_turn)
+
+    ticking = loop.call_soon(next_turn)
+    store.listen(lambda revision: turns.add(turn))
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        commits = [asyncio.create_task(put(store, f"n{i}")) for i in range(100)]
+        while not all(commit.get_coro().cr_await is not None for commit in commits):  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+        other.execute("ROLLBACK")
+    assert sorted(await asyncio.gather(*commits)) == list(range(1, 101))
+    ticking.cancel()
+    # The first may have gone alone; those that came while it waited for the file are one group,
+    # and a group is announced in one turn of the event loop.
+    assert len(turns) <= 2
+    await store.close()
+
+
 async def test_a_file_that_another_program_keeps_for_itself_cannot_be_opened_yet(path: Path) -> None:
     first = SqliteStore(path, sample_kinds())
     await first.open()
