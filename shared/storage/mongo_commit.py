@@ -144,6 +144,7 @@ class Committer:
 
     async def _attempt(self, requests: list[_Request], deadline: float) -> list[_Request]:
         """Settle what can be, and answer the rest: all of them when a peer was first."""
+        await self._view.refresh()
         revision = self._view.applied
         plan = _Plan(revision, await self._current(requests), self._view.latest(), self._clock())
         for request in requests:

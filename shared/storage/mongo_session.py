@@ -52,6 +52,9 @@ class Session:
         for kind in outdated:
             await self.versions.reindex(kind)
         await self.state.declare({kind.name: kind.version for kind in changed})
+        for kind in outdated:
+            # What a peer was writing when it was told to stop.
+            await self.versions.reindex(kind)
         async with self.view.lock:
             await self.view.refresh()
             await self.view.catch_up()
