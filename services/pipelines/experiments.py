@@ -21,8 +21,8 @@ from shared.storage.port import Author, Check, Delete, Expect, Order, Put, Query
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 200
 _TOKEN_KEYS: Final = CURSOR_KEYS | {"a", "s", "d", "f"}
-# Runs and recurring runs that follow their experiment into the archive would be changed in the same
-# commit: this is where. Nothing here has runs yet.
+# The runs and recurring runs that follow an experiment into the archive are changed in the same
+# commit: this is where. They stay there when it comes back. Nothing here has runs yet.
 Cascade = Callable[[Experiment], Sequence[Put | Delete]]
 
 
@@ -70,7 +70,8 @@ class Experiments:
         def change(experiment: Experiment) -> None:
             experiment.storage_state = state
 
-        await self._collection.update(experiment_id, change, by, also=self._cascade)
+        also: Cascade = self._cascade if state == Experiment.ARCHIVED else lambda experiment: ()
+        await self._collection.update(experiment_id, change, by, also=also)
 
     async def delete(self, experiment_id: str, by: Author) -> None:
         """Raises NotFound, and Aborted for the default experiment."""
