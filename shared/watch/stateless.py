@@ -15,8 +15,11 @@ from shared.storage.port import Query, Record, Store
 from shared.watch.resume_token import ResumeToken, decode
 from shared.watch.tailer import Tailer
 
-# Commits that one difference takes in at the most; what is behind them is the next difference.
+# What one difference takes in before the rest becomes the next: commits, and changes of the kind.
 REACH = 1000
+WIDTH = 10_000
+# Commits that are read at once, each with all its images.
+_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Watch:
     # Revisions outside the query after which an empty change set carries a fresh token, so that a
     # quiet watch does not fall behind the log.
     bookmark_every: int = 1000
+    width: int = WIDTH
 
     async def run(self, resume_token: str = "", *, from_now: bool = False) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
@@ -115,8 +119,8 @@ class Watch:
         first: dict[str, bytes | None] = {}
         last: dict[str, Record | None] = {}
         reached = after
-        while reached < target and reached - after < REACH:
-            commits = await self.store.changes(reached, min(256, target - reached))
+        while reached < target and reached - after < REACH and len(last) < self.width:
+            commits = await self.store.changes(reached, min(_BATCH, target - reached))
             for commit in commits:
                 for change in commit.changes:
                     if change.kind != self.query.kind:
