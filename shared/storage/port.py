@@ -49,7 +49,8 @@ class Kind:
     # Changes when `values` does: the store then reindexes at its next start.
     version: int = 1
     # Orders that lists use beside single fields: ("namespace", "created_at") makes one composite
-    # index, whose last part is always the name.
+    # index, whose last part is always the name. "parent" stands for the parent. A backend may use
+    # its own indexes instead: they change costs, never answers.
     composites: tuple[tuple[str, ...], ...] = ()
 
 
