@@ -276,12 +276,8 @@ async def test_sizes(server: MongoServer) -> None:
         with pytest.raises(TooLarge):
             await store.commit([Put("note", "big", b"x" * 17 * megabyte)], by=AUTHOR)
         largest = b"x" * (15 * megabyte)
-        # Its readable document has no place beside it.
-        title = "t" * (6 * megabyte)
-        parts = [Put("note", f"n{i}", bytes([i]) * (6 * megabyte)) for i in range(3)]
-        commit = await store.commit(
-            [*parts, Put("note", "largest", largest), Put("item", "long", body(state=title))], by=AUTHOR
-        )
+        parts = [Put("note", f"n{i}", bytes([i]) * (5 * megabyte)) for i in range(2)]
+        commit = await store.commit([*parts, Put("note", "largest", largest)], by=AUTHOR)
         assert commit.revision == 1
         again = (await store.changes(0, 1))[0]
         assert again == commit
@@ -289,7 +285,7 @@ async def test_sizes(server: MongoServer) -> None:
         assert record is not None and record.body == largest
         await store.commit([Put("note", "small", b"")], by=AUTHOR)
         chunks = stored(server, store, "log_chunks")
-        assert len(chunks) >= 4
+        assert len(chunks) == 3
         await store.compact(1)
         assert stored(server, store, "log_chunks") == []
         assert [c.revision for c in await store.changes(1, 5)] == [2]
