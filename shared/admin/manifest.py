@@ -26,6 +26,8 @@ from shared.storage.port import Check, Delete, Expect, Put
 
 # Entries after which the event loop gets its turn.
 _BREATH = 64
+# Violations after which nobody needs to know of more.
+_ENOUGH = 100
 
 
 @dataclass
@@ -49,8 +51,8 @@ class Item:
 
 
 def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Item]]:
-    """The items by kind. Raises InvalidArgument with everything that is wrong. Takes seconds for
-    megabytes: call it in a thread."""
+    """The items by kind. Raises InvalidArgument with the first hundred things that are wrong. Takes
+    seconds for megabytes: call it in a thread."""
     lists = document.load(text)
     if not isinstance(lists, dict):
         raise InvalidArgument.at("manifest", "must be a mapping from a list's name to the list")
@@ -58,6 +60,8 @@ def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Ite
     wrong: list[Violation] = []
     found: dict[str, list[Item]] = {}
     for plural, entries in lists.items():
+        if len(wrong) >= _ENOUGH:
+            break
         collection = by_plural.get(plural)
         if collection is None:
             known = ", ".join(sorted(by_plural)) or "none"
@@ -67,6 +71,8 @@ def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Ite
         else:
             items = found.setdefault(collection.definition.kind, [])
             for index, entry in enumerate(entries):
+                if len(wrong) >= _ENOUGH:
+                    break
                 item = _item(collection, f"{plural}[{index}]", entry, wrong)
                 if item is not None:
                     items.append(item)
@@ -82,8 +88,8 @@ async def plan(
     prune: bool,
     scope_of: Callable[[Definition], Scope],
 ) -> Plan:
-    """Compare with the store. Raises InvalidArgument with every violation of every item, and
-    PermissionDenied when one is out of scope."""
+    """Compare with the store. Raises InvalidArgument with the first hundred violations, and
+    PermissionDenied when an item is out of scope."""
     made = Plan()
     wrong: list[Violation] = []
     for kind, entries in items.items():
@@ -93,6 +99,8 @@ async def plan(
         claimed: dict[str, str] = {}
         for index, item in enumerate(entries):
             await _breathe(index)
+            if len(wrong) >= _ENOUGH:
+                break
             try:
                 name, new = await _plan_item(made, collection, item, scope)
             except InvalidArgument as error:

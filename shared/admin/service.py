@@ -24,6 +24,8 @@ from shared.watch.tailer import Tailer
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["AdminService"]
 _TRIES: Final = 8
+# Characters; larger manifests are read one at a time, for each takes up to a gigabyte meanwhile.
+_SMALL_MANIFEST: Final = 65_536
 _LIST_KEYS: Final = page_token.CURSOR_KEYS | {"q"}
 _BEFORE_KEYS: Final = frozenset({"r", "q"})
 
@@ -44,6 +46,7 @@ class AdminService:
         self._store = store
         self._tailer = tailer
         self._collections: Mapping[str, Collection] = {c.definition.kind: c for c in collections}
+        self._reading = asyncio.Lock()
         self._audited = {
             "": (store, frozenset(self._collections)),
             "access": (access, access_kinds),
@@ -98,7 +101,7 @@ class AdminService:
         )
 
     async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
-        items = await asyncio.to_thread(manifest.read, request.manifest, self._collections)
+        items = await self._read(request.manifest)
         for _ in range(_TRIES):
             known = await self._store.head()
             try:
@@ -119,6 +122,12 @@ class AdminService:
                 continue  # someone wrote in between: compare anew
             return pb.ApplyResponse(differences=plan.differences, unchanged=plan.unchanged, revision=revision)
         raise Aborted("others write the same objects too fast; nothing was written, try again")
+
+    async def _read(self, text: str) -> dict[str, list[manifest.Item]]:
+        if len(text) <= _SMALL_MANIFEST:
+            return await asyncio.to_thread(manifest.read, text, self._collections)
+        async with self._reading:
+            return await asyncio.to_thread(manifest.read, text, self._collections)
 
     async def _applied(self, plan: manifest.Plan, request: pb.ApplyRequest, call: Call) -> int:
         """The revision at which the manifest holds."""
