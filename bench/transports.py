@@ -50,6 +50,7 @@ def _cases() -> list[_Case]:
     wanted = seed.identifier(ROWS // 2)
     get = v2.GetExperimentRequest(experiment_id=wanted).SerializeToString()
     page = v2.ListExperimentsRequest(page_size=_PAGE).SerializeToString()
+    walk = f"{_PAGE} items, each time others"
     return [
         _Case("GetExperiment", "gRPC", 0.7, 4000, f"{_SERVICE}/GetExperiment", get),
         _Case(f"ListExperiments, {_PAGE} items", "gRPC", 0.5, 4000, f"{_SERVICE}/ListExperiments", page),
@@ -64,9 +65,7 @@ def _cases() -> list[_Case]:
         ),
         _Case("GET experiment", "REST", 0.7, 12000, f"{_PATH}/{wanted}"),
         _Case(f"GET experiments, {_PAGE} items", "REST", 0.5, 8000, f"{_PATH}?page_size={_PAGE}"),
-        _Case(
-            f"{_PAGE} items, each time others", "REST", 0.5, 2700, f"{_PATH}?page_size={_PAGE}", walks=True
-        ),
+        _Case(walk, "REST", 0.5, 2700, f"{_PATH}?page_size={_PAGE}", walks=True),
     ]
 
 
