@@ -15,7 +15,6 @@ import signal
 import ssl
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ from shared.service import logging as logs
 from shared.service import metrics, retention
 from shared.service.config import Config
 from shared.service.health import Health
+from shared.service.ids import random_ids
 from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
 from shared.storage import factory
 from shared.storage.errors import StoreError
@@ -78,7 +78,7 @@ async def running(
     config: Config,
     *,
     clock: Clock = time.time_ns,
-    new_id: NewId = lambda: str(uuid.uuid4()),
+    new_id: NewId | None = None,
     store: Store | None = None,
     access: Store | None = None,
     operator_token: bool = False,
@@ -86,6 +86,7 @@ async def running(
     """The service, ready, until the block ends. `store` and `access` replace the configured ones
     and are opened and closed here. `operator_token` keeps a good one in the data folder. Raises
     OSError when a port is taken and StoreError when a store cannot be opened."""
+    new_id = new_id or random_ids().__next__
     async with AsyncExitStack() as stack:
         definitions = service.definitions(config, clock, new_id)
         kinds = [*(d.storage() for d in definitions), *service.kinds]
