@@ -6,6 +6,7 @@ slow reader makes the next difference longer, never a queue.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ REACH = 1000
 WIDTH = 10_000
 # Commits that are read at once, each with all its images.
 _BATCH = 32
+# Changes of one commit after which others get their turn.
+_BREATH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,11 @@ class Watch:
         last: dict[str, Record | None] = {}
         reached = after
         while reached < target and reached - after < REACH and len(last) < self.width:
-            commits = await self.store.changes(reached, min(_BATCH, target - reached))
+            commits = await self.tailer.changes(reached, min(_BATCH, target - reached))
             for commit in commits:
-                for change in commit.changes:
+                for index, change in enumerate(commit.changes):
+                    if index % _BREATH == _BREATH - 1:
+                        await asyncio.sleep(0)
                     if change.kind != self.query.kind:
                         continue
                     first.setdefault(change.name, change.before)
@@ -140,7 +145,9 @@ class Watch:
                     )
                 reached = commit.revision
         current, removed = [], []
-        for name, record in last.items():
+        for index, (name, record) in enumerate(last.items()):
+            if index % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
             before = first[name]
             if record is not None and self.matches(record.body):
                 # Also when it is what it was: its revision is another.
