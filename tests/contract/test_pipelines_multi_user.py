@@ -190,9 +190,17 @@ async def test_a_trusted_proxy_speaks_for_a_user(shared_house: Yard) -> None:
     made = (await yard.rest("POST", V1, body, who="admin", headers=as_ann)).ok
     body = {"name": "not hers", "resource_references": [owner("ns2")]}
     (await yard.rest("POST", V1, body, who="admin", headers=as_ann)).is_error(403, 7, "ann@x.org", "ns2")
+    body = {"display_name": "not hers", "namespace": "ns2"}
+    (await yard.rest("POST", V2, body, who="admin", headers=as_ann)).is_error(403, 7, "ann@x.org", "ns2")
+    assert (
+        await yard.rest("POST", V2, {**body, "namespace": "ns1"}, who="admin", headers=as_ann)
+    ).status == 200
     as_bob = {HEADER: "accounts.google.com:bob@x.org"}
     for verb, path in (
         ("GET", f"{V1}/{made['id']}"),
+        ("GET", f"{V2}/{made['id']}"),
+        ("GET", f"{V2}?namespace=ns1"),
+        ("GET", f"{V1}?{KEY}.type=NAMESPACE&{KEY}.id=ns1"),
         ("DELETE", f"{V1}/{made['id']}"),
         ("POST", f"{V1}/{made['id']}:archive"),
         ("POST", f"{V2}/{made['id']}:unarchive"),
