@@ -46,7 +46,7 @@ def _row(found: Result) -> tuple[str, ...]:
         _number(ratio.median),
         _number(ratio.high),
         target,
-        found.verdict,
+        f"{found.verdict:5}  {found.note}",
     )
 
 

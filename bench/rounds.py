@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.processes import Server
 
@@ -76,7 +76,6 @@ class Result:
     least: float | None = None
     most: float | None = None
     note: str = ""
-    details: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:

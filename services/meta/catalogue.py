@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from shared.admin import manifest
+from shared.admin import manifest, scope
 from shared.admin.plan import Planner
 from shared.errors import InvalidArgument
 from shared.resource.collection import Collection
@@ -29,7 +29,9 @@ async def ensure_catalogue(store: Store, collections: Sequence[Collection], path
         raise InvalidArgument.at("ROUNDHOUSE_CATALOGUE", f"cannot read {path}: {error.strerror}") from error
     items = manifest.read(text, by_kind)
     while await store.get("mark", _MARK) is None:
-        plan = await Planner(store, by_kind).apply(items, prune=False)
+        plan = await Planner(store, by_kind).apply(
+            items, prune=False, scope_of=lambda definition: scope.EVERYWHERE
+        )
         mark = Put("mark", _MARK, b"applied", expect=Expect.ABSENT)
         try:
             await store.commit([*plan.changes, mark], checks=plan.checks, by=_STARTER)

@@ -19,7 +19,7 @@ from shared.query.dialects.predicates import Predicates
 from shared.query.order_by import Key, Ordering
 from shared.query.schema import Field, Schema
 from shared.resource.definition import CLAIM, Definition, Strategy
-from shared.storage.port import NULL, Kind, Store
+from shared.storage.port import NULL, Check, Kind, Store
 
 MAX_NAME: Final = 128
 MAX_NAMESPACE: Final = 63
@@ -131,7 +131,7 @@ class Rules(Strategy[Experiment]):
             "use another name"
         )
 
-    async def guard_removal(self, resource: Experiment, store: Store) -> None:
+    async def guard_removal(self, resource: Experiment, store: Store) -> Sequence[Check]:
         mark = await store.get(MARK.name, DEFAULT_MARK)
         if mark is not None and mark.body.decode() == resource.experiment_id:
             raise Aborted(
@@ -139,6 +139,7 @@ class Rules(Strategy[Experiment]):
                 kind="experiment",
                 name=resource.experiment_id,
             )
+        return [Check(MARK.name, DEFAULT_MARK, mark.revision if mark is not None else 0)]
 
     async def locate(self, item: Experiment, store: Store) -> str:
         if item.experiment_id:
@@ -163,6 +164,7 @@ def definition(rules: Rules) -> Definition[Experiment]:
         parse_order=lambda text: sort_by(text, parameter="order_by"),
         strategy=rules,
         composites=_COMPOSITES[rules.multi_user],
+        namespace="namespace" if rules.multi_user else "",
     )
 
 

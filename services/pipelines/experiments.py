@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.pipelines.experiment import DEFAULT_MARK, MARK, SCHEMA, claim, sort_by
-from shared.errors import InvalidArgument
+from shared.errors import FailedPrecondition, InvalidArgument
 from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
 from shared.query import page_token
 from shared.query.ast import And, Compare, Node
@@ -16,14 +16,13 @@ from shared.query.page_token import CURSOR_KEYS
 from shared.resource.collection import Collection, Page, PageRequest
 from shared.resource.definition import CLAIM
 from shared.storage.errors import Conflict
-from shared.storage.port import Author, Delete, Expect, Put, Record
+from shared.storage.port import Author, Check, Delete, Expect, Order, Put, Query, Record
 
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 200
-_DEFAULT_DESCRIPTION: Final = "All runs without an experiment of their own."
 _TOKEN_KEYS: Final = CURSOR_KEYS | {"a", "s", "d", "f"}
-# Runs and recurring runs that follow their experiment into the archive would be changed in the same
-# commit: this is where. Nothing here has runs yet.
+# The runs and recurring runs that follow an experiment into the archive are changed in the same
+# commit: this is where. They stay there when it comes back. Nothing here has runs yet.
 Cascade = Callable[[Experiment], Sequence[Put | Delete]]
 
 
@@ -71,7 +70,8 @@ class Experiments:
         def change(experiment: Experiment) -> None:
             experiment.storage_state = state
 
-        await self._collection.update(experiment_id, change, by, also=self._cascade)
+        also: Cascade = self._cascade if state == Experiment.ARCHIVED else lambda experiment: ()
+        await self._collection.update(experiment_id, change, by, also=also)
 
     async def delete(self, experiment_id: str, by: Author) -> None:
         """Raises NotFound, and Aborted for the default experiment."""
@@ -120,15 +120,29 @@ class Experiments:
         filter = _within(query.namespace, held)
         return replace(request, ordering=ordering, filter=filter, cursor=cursor), sort, text
 
+    async def refuse_namespaces(self) -> None:
+        """Raises FailedPrecondition when experiments of namespaces are stored: single-user mode has
+        no place for them, neither in its answers nor in its rules."""
+        last = Query(self._collection.definition.kind, order=(Order("namespace", True),), limit=1)
+        found = [record async for record in self._collection.store.scan(last)]
+        namespaces = [Experiment.FromString(record.body).namespace for record in found]
+        if any(namespaces):
+            raise FailedPrecondition(
+                f"experiments of namespaces are stored, {namespaces[0]!r} for example: "
+                "set ROUNDHOUSE_MULTI_USER=true, or delete them in that mode first"
+            )
+
     async def ensure_default(self, name: str, by: Author) -> None:
         """Create the experiment `name`, or adopt the one that has it, and remember which; nothing
         when one is remembered. Safe in several processes at once."""
         store = self._collection.store
         while await store.get(MARK.name, DEFAULT_MARK) is None:
             held = await store.get(CLAIM.name, claim("", name))
+            checks: list[Check] = []
+            changes: list[Put | Delete] = []
             if held is not None:
-                changes: list[Put | Delete] = []
                 experiment_id = held.body
+                checks = [Check(CLAIM.name, held.name, held.revision)]
             else:
                 wanted = Experiment(
                     display_name=name, description="All runs without an experiment of their own."
@@ -137,7 +151,7 @@ class Experiments:
                 experiment_id = wanted.experiment_id.encode()
             mark = Put(MARK.name, DEFAULT_MARK, experiment_id, expect=Expect.ABSENT)
             try:
-                await store.commit([*changes, mark], by=by)
+                await store.commit([*changes, mark], checks=checks, by=by)
             except Conflict:
                 continue  # a peer was first: look again
 

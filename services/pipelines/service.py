@@ -31,6 +31,8 @@ async def assemble(environment: Environment, kinds: Sequence[Definition]) -> Ass
     config = environment.config
     metrics = ExperimentMetrics(environment.metrics.registry)
     experiments = Experiments(environment.collection(kinds[0]), requested=metrics.requested)
+    if not config.multi_user:
+        await experiments.refuse_namespaces()
     if config.default_experiment and not config.multi_user:
         await experiments.ensure_default("Default", _STARTER)
     namespaces = Namespaces(

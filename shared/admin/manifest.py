@@ -17,6 +17,9 @@ from shared.admin import document
 from shared.errors import InvalidArgument, Violation
 from shared.resource.collection import Collection
 
+# Violations after which nobody needs to know of more.
+_ENOUGH = 100
+
 
 @dataclass(frozen=True)
 class Item:
@@ -28,8 +31,8 @@ class Item:
 
 
 def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Item]]:
-    """The items by kind. Raises InvalidArgument with everything that is wrong. Takes seconds for
-    megabytes: call it in a thread."""
+    """The items by kind. Raises InvalidArgument with the first hundred things that are wrong. Takes
+    seconds for megabytes: call it in a thread."""
     lists = document.load(text)
     if not isinstance(lists, dict):
         raise InvalidArgument.at("manifest", "must be a mapping from a list's name to the list")
@@ -37,6 +40,8 @@ def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Ite
     wrong: list[Violation] = []
     found: dict[str, list[Item]] = {}
     for plural, entries in lists.items():
+        if len(wrong) >= _ENOUGH:
+            break
         collection = by_plural.get(plural)
         if collection is None:
             known = ", ".join(sorted(by_plural)) or "none"
@@ -46,6 +51,8 @@ def read(text: str, collections: Mapping[str, Collection]) -> dict[str, list[Ite
         else:
             items = found.setdefault(collection.definition.kind, [])
             for index, entry in enumerate(entries):
+                if len(wrong) >= _ENOUGH:
+                    break
                 item = _item(collection, f"{plural}[{index}]", entry, wrong)
                 if item is not None:
                     items.append(item)

@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +17,19 @@ from google.protobuf.message import Message
 
 from shared.admin import objects
 from shared.admin.manifest import Item
+from shared.admin.scope import Scope
 from shared.errors import Aborted, ApiError, FailedPrecondition, InvalidArgument, Violation
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.resource import field_mask
 from shared.resource.collection import Collection
-from shared.resource.definition import CLAIM, Strategy
+from shared.resource.definition import CLAIM, Definition, Strategy
 from shared.storage.port import Check, Delete, Expect, Put, Store
 
 # Entries after which the event loop gets its turn.
 _BREATH = 64
+# Violations after which nobody needs to know of more.
+_ENOUGH = 100
+ScopeOf = Callable[[Definition[Any]], Scope]
 
 
 @dataclass
@@ -59,19 +63,20 @@ class Planner:
         self._store = store
         self._collections = collections
 
-    async def apply(self, items: Mapping[str, list[Item]], *, prune: bool) -> Plan:
-        """Raises InvalidArgument with every violation of every item."""
+    async def apply(self, items: Mapping[str, list[Item]], *, prune: bool, scope_of: ScopeOf) -> Plan:
+        """Raises InvalidArgument with the first hundred violations, and PermissionDenied when an item
+        is out of scope."""
         made, sources, wrong = Plan(), _Sources(), list[Violation]()
         head = await self._store.head()
         for kind, entries in items.items():
             collection = self._collections[kind]
-            named = await self._plan_items(made, sources, collection, entries, wrong)
+            scope = scope_of(collection.definition)
+            named = await self._plan_items(made, sources, collection, entries, scope, wrong)
             if prune and not wrong:
-                await self._plan_removals(made, collection, named, wrong)
+                await self._plan_removals(made, collection, named, scope, wrong)
         if not wrong:
             made.changes = _merged(made.changes)
-        if not prune:
-            made.checks = []
+        made.checks = list(dict.fromkeys(made.checks)) if prune else []
         wrong += await self._relations(made, head, sources)
         if not wrong:
             wrong += await self._held(made, sources)
@@ -79,21 +84,22 @@ class Planner:
             raise InvalidArgument.of(wrong)
         return made
 
-    async def removal(self, collection: Collection, name: str, revision: int | None) -> Plan:
-        """Of one object, which must still be at `revision` if that is given. Raises NotFound, Aborted,
-        and FailedPrecondition when something that stays needs it."""
+    async def removal(self, collection: Collection, name: str, revision: int | None, scope: Scope) -> Plan:
+        """Of one object, which must still be at `revision` if that is given. Raises NotFound,
+        PermissionDenied, Aborted, and FailedPrecondition when something that stays needs it."""
         head = await self._store.head()
         record = await collection.record(name)
         kind = collection.definition.kind
+        old = collection.definition.parse(record.body)
+        scope.check(old)
         if revision is not None and record.revision != revision:
             raise Aborted(
                 f"{name} is at revision {record.revision} now, not at {revision}; read it again",
                 kind=kind,
                 name=name,
             )
-        old = collection.definition.parse(record.body)
-        await _strategy(collection).guard_removal(old, self._store)
-        made = Plan(collection.removal(old, record.revision))
+        guards = await _strategy(collection).guard_removal(old, self._store)
+        made = Plan(collection.removal(old, record.revision), list(guards))
         made.differences.append(objects.difference(collection.definition, name, old, None))
         wrong = await self._relations(made, head, _Sources())
         if wrong:
@@ -107,6 +113,7 @@ class Planner:
         sources: _Sources,
         collection: Collection,
         entries: Sequence[Item],
+        scope: Scope,
         wrong: list[Violation],
     ) -> set[str]:
         """The names that the items mean."""
@@ -115,8 +122,10 @@ class Planner:
         kind, strategy = collection.definition.kind, _strategy(collection)
         for index, item in enumerate(entries):
             await _breathe(index)
+            if len(wrong) >= _ENOUGH:
+                break
             try:
-                name, new = await _plan_item(made, collection, item)
+                name, new = await _plan_item(made, collection, item, scope)
             except InvalidArgument as error:
                 sources.refused.append((collection, item))
                 wrong.extend(
@@ -137,10 +146,11 @@ class Planner:
         return set(named)
 
     async def _plan_removals(
-        self, made: Plan, collection: Collection, kept: set[str], wrong: list[Violation]
+        self, made: Plan, collection: Collection, kept: set[str], scope: Scope, wrong: list[Violation]
     ) -> None:
         definition = collection.definition
-        async with aclosing(collection.scan(at=await self._store.head())) as records:
+        at = await self._store.head()
+        async with aclosing(collection.scan(filter=scope.filter, at=at)) as records:
             index = 0
             async for record in records:
                 index += 1
@@ -149,7 +159,7 @@ class Planner:
                     continue
                 old = definition.parse(record.body)
                 try:
-                    await _strategy(collection).guard_removal(old, self._store)
+                    made.checks += await _strategy(collection).guard_removal(old, self._store)
                 except ApiError as error:
                     wrong.append(Violation(definition.plural, f"lacks what must stay: {error.message}"))
                     continue
@@ -227,7 +237,7 @@ class Planner:
                     yield record.name, definition.parse(record.body)
 
 
-async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[str, Message]:
+async def _plan_item(made: Plan, collection: Collection, item: Item, scope: Scope) -> tuple[str, Message]:
     definition, strategy = collection.definition, _strategy(collection)
     submitted = list(strategy.submitted(item.message))
     name = await strategy.locate(item.message, collection.store)
@@ -241,11 +251,13 @@ async def _plan_item(made: Plan, collection: Collection, item: Item) -> tuple[st
         else:
             new.CopyFrom(old)
             field_mask.merge(item.message, new, item.owned)
+            scope.check(old)
             changes = collection.replacement(new, old, record.revision)
     except InvalidArgument as error:
         raise InvalidArgument.of([*submitted, *error.violations]) from error
     if submitted:
         raise InvalidArgument.of(submitted)
+    scope.check(new)
     name = definition.name(new)
     if record is not None and new == old:
         made.unchanged += 1

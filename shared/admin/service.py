@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from typing import Final
 
-from shared.admin import manifest, objects
+from shared.admin import manifest, objects, scope
 from shared.admin.plan import Plan, Planner
-from shared.errors import Aborted, FailedPrecondition, InvalidArgument
+from shared.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
 from shared.query.ast import EVERYTHING
@@ -25,6 +25,8 @@ from shared.watch.tailer import Tailer
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["AdminService"]
 _TRIES: Final = 8
+# Characters; larger manifests are read one at a time, for each takes up to a gigabyte meanwhile.
+_SMALL_MANIFEST: Final = 65_536
 _LIST_KEYS: Final = page_token.CURSOR_KEYS | {"q"}
 _BEFORE_KEYS: Final = frozenset({"r", "q"})
 
@@ -46,6 +48,7 @@ class AdminService:
         self._tailer = tailer
         self._collections: Mapping[str, Collection] = {c.definition.kind: c for c in collections}
         self._planner = Planner(store, self._collections)
+        self._reading = asyncio.Lock()
         self._audited = {
             "": (store, frozenset(self._collections)),
             "access": (access, access_kinds),
@@ -67,13 +70,18 @@ class AdminService:
 
     async def Get(self, request: pb.GetRequest, call: Call) -> pb.Object:
         collection = self._collection(request.kind)
-        return objects.shown(collection.definition, await collection.record(_named(request.name)))
+        definition = collection.definition
+        record = await collection.record(_named(request.name))
+        scope.of(definition, call.identity).check(definition.parse(record.body))
+        return objects.shown(definition, record)
 
     async def List(self, request: pb.ListRequest, call: Call) -> pb.ListResponse:
         collection = self._collection(request.kind)
         definition = collection.definition
-        filter, ordering = definition.parse_filter(request.filter), definition.ordering(request.order_by)
-        query = page_token.fingerprint(definition.kind, request.filter, str(ordering))
+        allowed = scope.of(definition, call.identity)
+        filter = allowed.within(definition.parse_filter(request.filter))
+        ordering = definition.ordering(request.order_by)
+        query = page_token.fingerprint(definition.kind, request.filter, str(ordering), allowed.text)
         cursor = None
         if request.page_token:
             payload = page_token.decode(request.page_token, _LIST_KEYS)
@@ -97,11 +105,13 @@ class AdminService:
     async def Apply(self, request: pb.ApplyRequest, call: Call) -> pb.ApplyResponse:
         if request.revision < 0:
             raise InvalidArgument.at("revision", "must not be negative")
-        items = await asyncio.to_thread(manifest.read, request.manifest, self._collections)
+        items = await self._read(request.manifest)
         unchanged = [Check(kind, None, request.revision) for kind in items] if request.revision else []
 
         async def plan() -> Plan:
-            made = await self._planner.apply(items, prune=request.prune)
+            made = await self._planner.apply(
+                items, prune=request.prune, scope_of=lambda definition: scope.of(definition, call.identity)
+            )
             made.checks += unchanged
             return made
 
@@ -109,16 +119,22 @@ class AdminService:
         made, revision = await self._carry_out(plan, by, request.dry_run, tries=1 if unchanged else _TRIES)
         return pb.ApplyResponse(differences=made.differences, unchanged=made.unchanged, revision=revision)
 
+    async def _read(self, text: str) -> dict[str, list[manifest.Item]]:
+        if len(text) <= _SMALL_MANIFEST:
+            return await asyncio.to_thread(manifest.read, text, self._collections)
+        async with self._reading:
+            return await asyncio.to_thread(manifest.read, text, self._collections)
+
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
         collection = self._collection(request.kind)
         if collection.definition.strategy is None:
             raise FailedPrecondition(f"{request.kind} cannot be deleted through this API", kind=request.kind)
         if request.revision < 0:
             raise InvalidArgument.at("revision", "must not be negative")
-        name = _named(request.name)
+        name, allowed = _named(request.name), scope.of(collection.definition, call.identity)
 
         async def plan() -> Plan:
-            return await self._planner.removal(collection, name, request.revision or None)
+            return await self._planner.removal(collection, name, request.revision or None, allowed)
 
         _, revision = await self._carry_out(plan, call.author(f"{request.kind}:delete"), False)
         return pb.DeleteResponse(revision=revision)
@@ -162,9 +178,11 @@ class AdminService:
         )
         at = await self._store.head()
         for collection in wanted:
-            async with aclosing(collection.scan(at=at)) as records:
+            definition = collection.definition
+            allowed = scope.of(definition, call.identity).filter
+            async with aclosing(collection.scan(filter=allowed, at=at)) as records:
                 async for record in records:
-                    yield objects.shown(collection.definition, record)
+                    yield objects.shown(definition, record)
 
     async def History(self, request: pb.HistoryRequest, call: Call) -> pb.HistoryResponse:
         definition = self._collection(request.kind).definition
@@ -173,6 +191,10 @@ class AdminService:
         found = await self._store.history(
             definition.kind, request.name, before=_before(request.page_token, query), limit=size + 1
         )
+        allowed = scope.of(definition, call.identity)
+        for version in found:
+            images = (version.change.before, version.change.after)
+            allowed.check(*(definition.parse(image) for image in images if image is not None))
         return pb.HistoryResponse(
             versions=[objects.version(definition, version) for version in found[:size]],
             next_page_token=_next(found[size - 1].revision, query) if len(found) > size else "",
@@ -201,17 +223,21 @@ class AdminService:
         definition = self._collection(request.kind).definition
         if request.resume_token and request.from_now:
             raise InvalidArgument.at("from_now", "cannot be combined with resume_token")
-        filter = definition.parse_filter(request.filter)
+        namespaces = call.identity.namespaces
+        allowed = scope.of(definition, call.identity)
+        filter = allowed.within(definition.parse_filter(request.filter))
         test = compile(filter, definition.schema)
         watch = Watch(
             self._store,
             self._tailer,
             Query(definition.kind, where=narrow(filter, definition.schema).conditions),
             (lambda body: True) if filter == EVERYTHING else (lambda body: test(definition.parse(body))),
-            page_token.fingerprint("watch", definition.kind, request.filter),
+            page_token.fingerprint("watch", definition.kind, request.filter, allowed.text),
         )
         async with aclosing(watch.run(Start(request.resume_token, now=request.from_now))) as chunks:
             async for chunk in chunks:
+                if definition.namespace and call.identity.namespaces != namespaces:
+                    raise PermissionDenied("the namespaces that you may touch have changed; watch again")
                 yield self._shown(chunk)
 
     def _shown(self, chunk: Chunk) -> pb.WatchResponse:

@@ -22,6 +22,8 @@ from shared.storage.errors import Compacted, Conflict, Exists, Missing
 from shared.storage.port import Author, Check, Delete, Expect, Position, Put, Query, Record, Store, Value
 
 T = TypeVar("T", bound=Message)
+# Where a record stands in an order: its values there, and its name.
+Place = tuple[tuple[Value | None, ...], str]
 
 # A conflict means that another caller got on, so few tries are ever needed.
 _TRIES = 32
@@ -186,25 +188,22 @@ class Collection(Generic[T]):
         matches = self._predicate(request.filter)
         bound = None if cursor is None else key((cursor.values, cursor.name))
 
-        async def places() -> list[tuple[tuple[tuple[Value | None, ...], str], Record]]:
-            unordered = replace(request, ordering=Ordering(), cursor=None)
-            kept: list[tuple[tuple[tuple[Value | None, ...], str], Record]] = []
-            async with aclosing(self._candidates(unordered, at)) as candidates:
-                async for record in candidates:
-                    message = self.definition.parse(record.body)
-                    if matches is not None and not matches(message):
+        unordered = replace(request, ordering=Ordering(), cursor=None)
+        kept: list[tuple[Place, Record]] = []
+        async with aclosing(self._candidates(unordered, at)) as candidates:
+            async for record in candidates:
+                message = self.definition.parse(record.body)
+                if matches is not None and not matches(message):
+                    continue
+                place = (request.ordering.values(message), record.name)
+                if bound is not None and cursor is not None:
+                    here = key(place)
+                    if here < bound or (here == bound and not cursor.inclusive):
                         continue
-                    place = (request.ordering.values(message), record.name)
-                    if bound is not None and cursor is not None:
-                        here = key(place)
-                        if here < bound or (here == bound and not cursor.inclusive):
-                            continue
-                    kept.append((place, record))
-                    if len(kept) > 4 * wanted + 256:
-                        kept = heapq.nsmallest(wanted, kept, key=lambda entry: key(entry[0]))
-            return heapq.nsmallest(wanted, kept, key=lambda entry: key(entry[0]))
-
-        return [record for _, record in await places()]
+                kept.append((place, record))
+                if len(kept) > 4 * wanted + 256:
+                    kept = heapq.nsmallest(wanted, kept, key=lambda entry: key(entry[0]))
+        return [record for _, record in heapq.nsmallest(wanted, kept, key=lambda entry: key(entry[0]))]
 
     async def _total(self, request: PageRequest, revision: int) -> int:
         matches = self._predicate(request.filter)
@@ -310,10 +309,10 @@ class Collection(Generic[T]):
                     name=name,
                 )
             resource = self.definition.parse(record.body)
-            await self._strategy.guard_removal(resource, self.store)
+            checks = await self._strategy.guard_removal(resource, self.store)
             changes = self.removal(resource, record.revision)
             try:
-                return (await self.store.commit(changes, by=by)).revision
+                return (await self.store.commit(changes, checks=checks, by=by)).revision
             except Conflict:
                 continue
         raise Unavailable(f"{name} changes too fast; try again")

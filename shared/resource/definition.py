@@ -14,7 +14,7 @@ from shared.query import order_by
 from shared.query.ast import Node
 from shared.query.order_by import Ordering
 from shared.query.schema import Schema
-from shared.storage.port import Kind, Store
+from shared.storage.port import Check, Kind, Store
 
 T = TypeVar("T", bound=Message)
 # Whether (kind, name) exists once everything is written.
@@ -54,8 +54,10 @@ class Strategy(Generic[T]):
         """The message for the caller whose claim another resource holds."""
         return f"{claim} is taken"
 
-    async def guard_removal(self, resource: T, store: Store) -> None:
-        """Raises when the resource may not be removed."""
+    async def guard_removal(self, resource: T, store: Store) -> Sequence[Check]:
+        """Raises when the resource may not be removed; answers what that was decided by, which the
+        removal's commit checks to be unchanged."""
+        return ()
 
     async def locate(self, item: T, store: Store) -> str:
         """The name of the stored resource that a manifest item means; empty: a new one."""
@@ -79,8 +81,8 @@ class Definition(Generic[T]):
     composites: tuple[tuple[str, ...], ...] = ()
     # Raise it when `schema` gives other values for the same message: the store then reindexes.
     version: int = 1
-    # In manifests, history and the console these stay out: internal or meaningless to people.
-    hidden: frozenset[str] = frozenset()
+    # The field of `schema` that holds the namespace, of kinds that callers may be confined in.
+    namespace: str = ""
 
     def parse(self, body: bytes) -> T:
         return self.message.FromString(body)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from shared.errors import Aborted, InvalidArgument
+
+_FORM = re.compile(r'"r(0|[1-9][0-9]{0,18})"')
 
 
 def etag(revision: int) -> str:
@@ -11,14 +15,10 @@ def etag(revision: int) -> str:
 
 def revision(text: str, *, parameter: str = "etag") -> int:
     """The revision in an etag. Raises InvalidArgument naming `parameter`."""
-    digits = text.removeprefix('"r').removesuffix('"')
-    if etag_of(digits) != text:
-        raise InvalidArgument.at(parameter, f"{text!r} is no etag of this server")
-    return int(digits)
-
-
-def etag_of(digits: str) -> str:
-    return etag(int(digits)) if digits.isascii() and digits.isdigit() else ""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise InvalidArgument.at(parameter, f"{text[:100]!r} is no etag of this server")
+    return int(match[1])
 
 
 def check(text: str, current: int, *, kind: str, name: str) -> None:

@@ -9,6 +9,8 @@ def varint(number: int) -> bytes:
     """A non-negative integer as protobuf writes it."""
     if number < 0x80:
         return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -20,7 +22,7 @@ def varint(number: int) -> bytes:
 def messages(field: int, bodies: Iterable[bytes]) -> bytes:
     """Elements of a repeated message field, serialized already."""
     tag = varint(field << 3 | 2)
-    return b"".join([part for body in bodies for part in (tag, varint(len(body)), body)])
+    return b"".join([tag + varint(len(body)) + body for body in bodies])
 
 
 def text(field: int, value: str) -> bytes:

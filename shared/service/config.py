@@ -27,6 +27,9 @@ PORTS: Final[dict[str, int]] = {
     "pods": 50,
 }
 
+# How far the ports of one installation reach.
+_COUNTED: Final = 60
+
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>ms|s|m|h|d)")
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -38,7 +41,10 @@ def duration(text: str) -> timedelta:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError("is not a duration; write for example 30s, 10m, 24h or 400d")
-    return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
+    try:
+        return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
+    except OverflowError:
+        raise ValueError("is longer than any calendar") from None
 
 
 def boolean(text: str) -> bool:
@@ -54,6 +60,32 @@ def port(text: str) -> int:
     if not 0 <= number <= 65535:
         raise ValueError("is not a port")
     return number
+
+
+def base_port(text: str) -> int:
+    number = port(text)
+    if number > 65535 - _COUNTED:
+        raise ValueError(f"leaves no room: {_COUNTED} ports are counted from it")
+    return number
+
+
+def count(text: str) -> int:
+    """A number from 0."""
+    number = int(text)
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
+def given(text: str) -> str:
+    """Text of some kind: an empty host would be every address."""
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(given(text))
 
 
 def optional_port(text: str) -> int | None:
@@ -92,12 +124,12 @@ class Setting:
 
 
 SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting("data", Path, "var", "Folder of databases, keys, certificates and the operator's token."),
-    Setting("store", str, "sqlite", "`sqlite` (one file a service under `data`), `memory` (tests), or a `mongodb://` URL."),
+    Setting("data", _folder, "var", "Folder of databases, keys, certificates and the operator's token."),
+    Setting("store", given, "sqlite", "`sqlite` (one file a service under `data`), `memory` (tests), or a `mongodb://` URL."),
     Setting("store_name", str, "roundhouse", "MongoDB: databases are called `<store_name>_<service>`."),
     Setting("store_documents", boolean, "true", "MongoDB: keep a readable copy of each message beside its bytes."),
-    Setting("host", str, "127.0.0.1", "Address that every port binds."),
-    Setting("base_port", port, "8700", "Ports are counted from here: console +0, meta +10, jumpstarter +20, jobs +30, pipelines +40, pods +50; REST is one above gRPC."),
+    Setting("host", given, "127.0.0.1", "Address that every port binds."),
+    Setting("base_port", base_port, "8700", "Ports are counted from here: console +0, meta +10, jumpstarter +20, jobs +30, pipelines +40, pods +50; REST is one above gRPC."),
     Setting("grpc_port", optional_port, "", "gRPC port of this process instead of the counted one; 0 takes a free one."),
     Setting("http_port", optional_port, "", "HTTP port of this process instead of the counted one; 0 takes a free one."),
     Setting("ports_file", str, "", "Write `{\"grpc\": N, \"http\": N}` here once both listen."),
@@ -110,10 +142,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("log_format", _log_format, "text", "`text` for people, `json` for collectors."),
     Setting("log_level", _log_level, "info", "`debug`, `info`, `warning` or `error`."),
     Setting("stop_grace", duration, "5s", "How long running calls may take to end after SIGTERM."),
-    Setting("max_message_bytes", int, "4194304", "Largest request that gRPC or REST accepts."),
-    Setting("max_streams", int, "2000", "Watches that one process serves at once."),
+    Setting("max_message_bytes", count, "4194304", "Largest request that gRPC or REST accepts."),
+    Setting("max_streams", count, "2000", "Watches that one process serves at once."),
     Setting("retention_age", duration, "24h", "Versions older than this may be compacted ..."),
-    Setting("retention_changes", int, "100000", "... once more than this many newer changes exist."),
+    Setting("retention_changes", count, "100000", "... once more than this many newer changes exist."),
     Setting("audit_age", duration, "400d", "How long the audit trail is kept."),
     Setting("console_session", duration, "12h", "How long a console sign-in lasts."),
     Setting("public_url", str, "", "Console: the URL that people use, when a proxy stands in front."),

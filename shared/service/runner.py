@@ -15,7 +15,6 @@ import signal
 import ssl
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ from shared.service import logging as logs
 from shared.service import metrics, retention
 from shared.service.config import Config
 from shared.service.health import Health
+from shared.service.ids import random_ids
 from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
 from shared.storage import factory
 from shared.storage.errors import StoreError
@@ -56,6 +56,8 @@ from shared.storage.port import Kind, Store
 from shared.watch.tailer import Tailer
 
 log = logging.getLogger(__name__)
+# How long /metrics waits for what only the store knows.
+_SCRAPE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ async def running(
     config: Config,
     *,
     clock: Clock = time.time_ns,
-    new_id: NewId = lambda: str(uuid.uuid4()),
+    new_id: NewId | None = None,
     store: Store | None = None,
     access: Store | None = None,
     operator_token: bool = False,
@@ -84,6 +86,7 @@ async def running(
     """The service, ready, until the block ends. `store` and `access` replace the configured ones
     and are opened and closed here. `operator_token` keeps a good one in the data folder. Raises
     OSError when a port is taken and StoreError when a store cannot be opened."""
+    new_id = new_id or random_ids().__next__
     async with AsyncExitStack() as stack:
         definitions = service.definitions(config, clock, new_id)
         kinds = [*(d.storage() for d in definitions), *service.kinds]
@@ -215,17 +218,22 @@ async def _serve_http(
     async def describe(request: web.BaseRequest) -> web.Response:
         try:
             await environment.access.authenticate({k.lower(): v for k, v in request.headers.items()})
-        except errors.Unauthenticated as error:
+        except (errors.Unauthenticated, StoreError) as error:
             status = statuses.of(error)
-            headers = {"WWW-Authenticate": "Bearer"}
+            headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.Unauthenticated) else {}
             return web.json_response(GOOGLE.error(status), status=statuses.HTTP[status.code], headers=headers)
         return web.Response(body=document, content_type="application/json")
 
     async def scrape(request: web.BaseRequest) -> web.Response:
-        for collect in assembly.on_scrape:
-            await collect()
         environment.metrics.revision.set(environment.tailer.head)
-        environment.metrics.floor.set(await environment.store.floor())
+        try:
+            async with asyncio.timeout(_SCRAPE_SECONDS):
+                environment.metrics.floor.set(await environment.store.floor())
+                for collect in assembly.on_scrape:
+                    await collect()
+        except (StoreError, TimeoutError) as error:
+            # The other numbers matter most just now; the store's own stay what they were.
+            log.info("cannot ask the store for its numbers", extra={"error": str(error)})
         return web.Response(body=environment.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     routes = [

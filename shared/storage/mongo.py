@@ -13,9 +13,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from shared.storage.errors import FormatError, StoreFull, StoreUnavailable
-from shared.storage.mongo_driver import Database, Document, connect
+from shared.storage.mongo_driver import Database, Document, connect, disconnect
 from shared.storage.mongo_fields import OPEN, author_of
-from shared.storage.mongo_log import Entry
 from shared.storage.mongo_query import Selection, of_names, of_query
 from shared.storage.mongo_session import Session
 from shared.storage.port import (
@@ -70,6 +69,8 @@ class MongoStore(Store):
         self._clock = clock
         self._readable = readable_documents
         self._patience = patience
+        self._owns_client = isinstance(client_or_url, str)
+        self._client: Any = None
         self._session: Session | None = None
 
     # -- life ----------------------------------------------------------------------------------------
@@ -77,8 +78,7 @@ class MongoStore(Store):
     async def open(self) -> None:
         if self._session is not None:
             return
-        own = isinstance(self.client_or_url, str)
-        client = connect(self.client_or_url) if own else self.client_or_url
+        client = connect(self.client_or_url) if self._owns_client else self.client_or_url
         session = Session(
             Database(client, self.database),
             self.kinds,
@@ -86,20 +86,23 @@ class MongoStore(Store):
             announce=self._announce,
             readable_documents=self._readable,
             patience=self._patience,
-            let_go=client.close if own else lambda: None,
         )
         try:
             await session.prepare()
         except BaseException:
-            session.let_go()
+            await self._let_go(client)
             raise
-        self._session = session
+        self._session, self._client = session, client
 
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.committer.drain()
-            session.let_go()
+            await self._let_go(self._client)
+
+    async def _let_go(self, client: Any) -> None:
+        if self._owns_client:
+            await disconnect(client)
 
     async def ping(self) -> None:
         session = self._ready()
@@ -181,15 +184,17 @@ class MongoStore(Store):
     async def changes(self, after: int, limit: int) -> Sequence[Commit]:
         session = self._ready()
         head = await self.head()
-        verify_readable(after, 0, head)
-        entries: list[Entry] | None = []
-        if limit > 0 and after < head:
-            entries = await session.log.read(after, min(limit, _COMMITS, head - after))
-        commits = await session.commits_of(entries or [])
-        # Read after the entries and their images: compaction raises it before it takes any.
         verify_readable(after, (await session.state.read()).floor, head)
-        if entries is None:
-            raise FormatError(f"parts of a commit after revision {after} are gone")
+        commits: list[Commit] = []
+        while len(commits) < limit and after + len(commits) < head:
+            position = after + len(commits)
+            size = min(limit - len(commits), _COMMITS, head - position)
+            entries = await session.log.read(position, size)
+            commits += await session.commits_of(entries or [])
+            # Read after the entries and their images: compaction raises it before it takes any.
+            verify_readable(after, (await session.state.read()).floor, head)
+            if not entries:
+                raise FormatError(f"the commit after revision {position}, or a part of it, is gone")
         return commits
 
     async def history(

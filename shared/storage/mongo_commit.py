@@ -21,6 +21,8 @@ from shared.storage.rules import verify_change, verify_check
 # What one insert holds: callers, and bytes unless the first alone is larger.
 _CALLERS = 256
 _BYTES = 16 * 2**20
+# Seconds to try again while other writers are first. One of them always gets on.
+_CONTENTION = 30.0
 # Names looked up in one request.
 _NAMES = 1_000
 _HEAD_OVERHEAD = 64
@@ -131,17 +133,18 @@ class Committer:
     async def _settle(self, group: Sequence[_Request]) -> None:
         """Commit or refuse each of `group`, in order."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        started = loop.time()
         waiting = list(group)
         while waiting:
-            waiting = await self._attempt(waiting, deadline)
+            waiting = await self._attempt(waiting, started + self._patience)
             if waiting:
-                if loop.time() >= deadline:
+                if loop.time() - started >= _CONTENTION:
                     raise StoreUnavailable("other writers were first again and again")
                 await self._view.catch_up()
 
     async def _attempt(self, requests: list[_Request], deadline: float) -> list[_Request]:
         """Settle what can be, and answer the rest: all of them when a peer was first."""
+        await self._view.refresh()
         revision = self._view.applied
         plan = _Plan(revision, await self._current(requests), self._view.latest(), self._clock())
         for request in requests:

@@ -6,6 +6,7 @@ PyMongo's own asynchronous client can take Motor's place here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ GUARANTEES: dict[str, Any] = {"w": "majority", "journal": True, "readConcernLeve
 DEFAULTS: dict[str, Any] = {
     "appName": "roundhouse",
     "connectTimeoutMS": 5_000,
+    # A server that came back is found within this time.
+    "heartbeatFrequencyMS": 1_000,
     "serverSelectionTimeoutMS": 5_000,
     "socketTimeoutMS": 30_000,
 }
@@ -57,6 +60,11 @@ def connect(url: str) -> Any:
         return AsyncIOMotorClient(url, **defaults, **GUARANTEES)
     except PyMongoError as error:
         raise ValueError(f"not a MongoDB URL: {error}") from error
+
+
+async def disconnect(client: Any) -> None:
+    """Close what `connect` made. In a thread: the driver says goodbye to the server, and waits."""
+    await asyncio.to_thread(client.close)
 
 
 def size_of(document: Document) -> int:

@@ -27,10 +27,8 @@ class Session:
         announce: Callable[[int], None],
         readable_documents: bool,
         patience: float,
-        let_go: Callable[[], None],
     ) -> None:
         self.database = database
-        self.let_go = let_go
         self._kinds = kinds
         self.state = State(database)
         self.log = Log(database, self.state)
@@ -54,6 +52,9 @@ class Session:
         for kind in outdated:
             await self.versions.reindex(kind)
         await self.state.declare({kind.name: kind.version for kind in changed})
+        for kind in outdated:
+            # What a peer was writing when it was told to stop.
+            await self.versions.reindex(kind)
         async with self.view.lock:
             await self.view.refresh()
             await self.view.catch_up()

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 class _Null:
@@ -49,7 +49,8 @@ class Kind:
     # Changes when `values` does: the store then reindexes at its next start.
     version: int = 1
     # Orders that lists use beside single fields: ("namespace", "created_at") makes one composite
-    # index, whose last part is always the name.
+    # index, whose last part is always the name. "parent" stands for the parent. A backend may use
+    # its own indexes instead: they change costs, never answers.
     composites: tuple[tuple[str, ...], ...] = ()
 
 
@@ -99,10 +100,9 @@ class Author:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One version that exists. `previous` is the revision of the version before it, 0 for none: a
-    record that comes back after a deletion starts anew."""
+    record that comes back after a deletion starts anew. A tuple, for lists make very many."""
 
     kind: str
     name: str

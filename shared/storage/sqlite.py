@@ -144,8 +144,10 @@ class SqliteStore(Store):
         writer, self._writer = self._writer, None
         readers, self._readers = self._readers, None
         if writer is not None and readers is not None:
-            connection = await writer.close()
-            await readers.close()
+            try:
+                connection = await writer.close()
+            finally:
+                await readers.close()
             if connection is not None:
                 await asyncio.to_thread(_checkpoint_and_close, connection)
 
@@ -340,13 +342,13 @@ class SqliteStore(Store):
         name: str | None = None,
         subject: str | None = None,
     ) -> Sequence[AuditEntry]:
-        names = {table.id: table.kind.name for table in self._tables()}
+        tables = {table.id: table for table in self._tables()}
 
         def read(connection: sqlite3.Connection) -> list[AuditEntry]:
             with snapshot(connection):
                 return read_audit(
                     connection,
-                    names,
+                    tables,
                     before=before,
                     limit=max(0, limit),
                     kind=kind,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -105,7 +107,7 @@ def _version(connection: sqlite3.Connection, revision: int, change: Change) -> V
 
 def read_audit(
     connection: sqlite3.Connection,
-    names: dict[int, str],
+    tables: dict[int, Table],
     *,
     before: int | None,
     limit: int,
@@ -113,29 +115,50 @@ def read_audit(
     name: str | None,
     subject: str | None,
 ) -> list[AuditEntry]:
-    """The heads of commits, newest first. `names` are the kinds by number."""
+    """The heads of commits, newest first. `tables` are those of all kinds, by number."""
     below = _EVER if before is None else before
-    where, parameters = ["revision < ?"], [below, *(() if subject is None else (subject,))]
-    if subject is not None:
-        where.append("subject = ?")
-    numbers = [number for number, kind_name in names.items() if kind in (None, kind_name)]
-    if name is not None:
-        listed = ", ".join(map(str, numbers))
-        where.append(f"revision IN (SELECT revision FROM changed WHERE kind IN ({listed}) AND name = ?)")
-        parameters.append(name)
-    heads = connection.execute(
-        f"SELECT {_HEAD} FROM commits WHERE {' AND '.join(where)} ORDER BY revision DESC", parameters
-    )
+    names = {number: table.kind.name for number, table in tables.items()}
+    numbers = [number for number in tables if kind in (None, names[number])]
     found: list[AuditEntry] = []
+    if name is not None:
+        revisions = {r for number in numbers for r in _revisions_of(connection, tables[number], name)}
+        heads = _heads_at(connection, sorted(r for r in revisions if r < below)[::-1])
+    else:
+        heads = _heads_below(connection, below, subject)
     # By kind alone the newest commits are walked until enough are found.
     for revision, at, *by, changes in heads if limit else ():
         parsed = orjson.loads(changes)
-        if kind is None or any(number in numbers for number, *_ in parsed):
+        if subject in (None, by[0]) and any(number in numbers for number, *_ in parsed):
             found.append(AuditEntry(revision, at, Author(*by), _audit_changes(names, parsed)))
             if len(found) == limit:
                 break
-    heads.close()
     return found
+
+
+def _heads_below(connection: sqlite3.Connection, below: int, subject: str | None) -> Iterator[Row]:
+    by_subject, parameters = ("", (below,)) if subject is None else (" AND subject = ?", (below, subject))
+    rows = connection.execute(
+        f"SELECT {_HEAD} FROM commits WHERE revision < ?{by_subject} ORDER BY revision DESC", parameters
+    )
+    with closing(rows):
+        yield from rows
+
+
+def _heads_at(connection: sqlite3.Connection, revisions: list[int]) -> Iterator[Row]:
+    for revision in revisions:
+        yield from connection.execute(
+            f"SELECT {_HEAD} FROM commits WHERE revision = ?", (revision,)
+        ).fetchall()
+
+
+def _revisions_of(connection: sqlite3.Connection, table: Table, name: str) -> set[int]:
+    """The revisions that changed a name: where its versions begin and end, swept ones included."""
+    spans = [
+        *connection.execute(f"SELECT revision, until {table.of_name} AND until IS NULL", (name,)),
+        *connection.execute(f"SELECT revision, until {table.of_name} AND until IS NOT NULL", (name,)),
+        *connection.execute("SELECT revision, NULL FROM swept WHERE kind = ? AND name = ?", (table.id, name)),
+    ]
+    return {revision for span in spans for revision in span if revision is not None}
 
 
 def _audit_changes(names: dict[int, str], parsed: list[Row]) -> tuple[AuditChange, ...]:
@@ -152,15 +175,23 @@ def delete_commits(connection: sqlite3.Connection, floor: int, older_than: int, 
         (floor, older_than, limit),
     ).fetchall()
     names = [(kind, name, revision) for revision, changes in rows for kind, name, *_ in orjson.loads(changes)]
-    connection.executemany("DELETE FROM changed WHERE kind = ? AND name = ? AND revision = ?", names)
+    connection.executemany("DELETE FROM swept WHERE kind = ? AND name = ? AND revision = ?", names)
     connection.executemany("DELETE FROM commits WHERE revision = ?", [row[:1] for row in rows])
     return len(rows)
 
 
 def delete_closed(connection: sqlite3.Connection, table: Table, floor: int, limit: int) -> int:
     """Delete versions that no snapshot from `floor` on can see, at most `limit`; answers how many."""
-    return connection.execute(
-        f"DELETE FROM {table.versions} WHERE id IN"
-        f" (SELECT id FROM {table.versions} INDEXED BY {table.by_closed} WHERE until <= ? LIMIT ?)",
+    rows = connection.execute(
+        f"SELECT id, name, revision, until FROM {table.versions} INDEXED BY {table.by_closed}"
+        " WHERE until <= ? LIMIT ?",
         (floor, limit),
-    ).rowcount
+    ).fetchall()
+    # The audit trail stays to be found by name, as far as it has not been trimmed.
+    marks = [(table.id, name, revision, revision) for _, name, *span in rows for revision in span]
+    connection.executemany(
+        "INSERT OR IGNORE INTO swept SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM commits WHERE revision = ?)",
+        marks,
+    )
+    connection.executemany(f"DELETE FROM {table.versions} WHERE id = ?", [row[:1] for row in rows])
+    return len(rows)

@@ -2,7 +2,8 @@
 
 One table of versions a kind, whose open version (`until` is NULL) is the current record; the log is
 `commits`, whose `changes` are JSON [kind, name, parent, previous, deleted], and which outlives
-compaction as the audit trail; `changed` finds them by name. Indexes cover the open versions or the
+compaction as the audit trail; it is found by name through the versions, or once those are swept
+through `swept`. Indexes cover the open versions or the
 closed ones, so that a write pays for what it moves; those of the open ones end with `until`, so that a
 count never leaves them.
 """
@@ -36,7 +37,7 @@ CREATE TABLE commits (
     subject TEXT NOT NULL, action TEXT NOT NULL, request_id TEXT NOT NULL, changes TEXT NOT NULL
 );
 CREATE INDEX commits_by_subject ON commits (subject);
-CREATE TABLE changed (
+CREATE TABLE swept (
     kind INTEGER NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, PRIMARY KEY (kind, name, revision)
 ) WITHOUT ROWID;
 INSERT INTO state (id, head, floor) VALUES (1, 0, 0);
@@ -78,6 +79,7 @@ class Table:
         self.get_ended = f"SELECT body FROM {versions} WHERE name = ? AND until = ?"
         self.current = f"SELECT id, revision, parent, body FROM {versions} WHERE name = ? AND until IS NULL"
         self.insert = f"INSERT INTO {versions} ({', '.join(stored)}) VALUES ({', '.join('?' * len(stored))})"
+        self.of_name = f"FROM {versions} WHERE name = ?"
         self.end = f"UPDATE {versions} SET until = ? WHERE id = ?"
 
     def _column(self, part: str) -> str:

@@ -74,7 +74,6 @@ class _Transaction:
     head: int
     kinds: dict[int, _Kind]
     commits: list[tuple[object, ...]] = field(default_factory=list)
-    changed: list[tuple[int, str, int]] = field(default_factory=list)
 
 
 class Writer:
@@ -263,7 +262,6 @@ class Writer:
             connection.execute("ROLLBACK")
             return outcomes
         connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", transaction.commits)
-        connection.executemany("INSERT INTO changed VALUES (?, ?, ?)", transaction.changed)
         connection.execute("UPDATE state SET head = ?", (transaction.head,))
         touched = [(kind.changed, kind.live, id) for id, kind in transaction.kinds.items() if kind.touched]
         connection.executemany("UPDATE kinds SET changed = ?, live = ? WHERE id = ?", touched)
@@ -320,7 +318,6 @@ class Writer:
                 change = Change(put.kind, put.name, d.parent, d.before, None, d.previous)
             changes.append(change)
             heads.append((table.id, put.name, change.parent, d.previous, int(change.after is None)))
-            transaction.changed.append((table.id, put.name, revision))
         transaction.head = revision
         by = job.by
         transaction.commits.append(

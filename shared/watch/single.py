@@ -50,7 +50,7 @@ async def watch(
 
 async def _touched(tailer: Tailer, first: Record, after: int, target: int) -> tuple[bool, int]:
     """Whether a commit after `after` has the resource, and how far that was looked for."""
-    commits = await tailer.commits(after, min(_BATCH, target - after))
+    commits = await tailer.changes(after, min(_BATCH, target - after))
     for commit in commits:
         if any(change.kind == first.kind and change.name == first.name for change in commit.changes):
             return True, commits[-1].revision

@@ -103,7 +103,7 @@ class StatefulWatch:
         while True:
             await self.tailer.wait(after)
             try:
-                commits = await self.tailer.commits(after, 256)
+                commits = await self.tailer.changes(after, 256)
             except Compacted:
                 return
             for commit in commits:

@@ -18,8 +18,13 @@ from shared.storage.times import revision_at
 from shared.watch.resume_token import ResumeToken, decode
 from shared.watch.tailer import Tailer
 
-# Commits that one difference takes in at the most; what is behind them is the next difference.
+# What one difference takes in before the rest becomes the next: commits, and changes of the kind.
 REACH = 1000
+WIDTH = 10_000
+# Commits that are read at once, each with all its images.
+_BATCH = 32
+# Changes of one commit after which others get their turn.
+_BREATH = 500
 # A snapshot that broke off is sent again so often, each time a little later.
 _TRIES = 5
 _PAUSE = 0.1
@@ -55,8 +60,8 @@ class Start:
 @dataclass(frozen=True)
 class Watch:
     """`matches` decides on bodies and must imply the conditions of `query`, whose order, position
-    and limit are ignored. `shown` is what of a body the client sees: a change of anything else is
-    not sent. `fingerprint` names the query in tokens."""
+    and limit are ignored. `shown` is what of a body the client sees: a difference in nothing else is
+    not sent; without it every write is. `fingerprint` names the query in tokens."""
 
     store: Store
     tailer: Tailer
@@ -64,13 +69,14 @@ class Watch:
     matches: Callable[[bytes], bool]
     fingerprint: str
     chunk_size: int = 100
-    shown: Callable[[bytes], bytes] = lambda body: body
+    shown: Callable[[bytes], bytes] | None = None
     # An empty change set carries a fresh token once so many revisions outside the query have passed
     # and so many seconds since the last token: a quiet watch must not fall behind the log.
     bookmark_revisions: int = 1000
     bookmark_seconds: float = 0.0
     # Seconds of silence after which a heartbeat is sent; 0 sends none.
     heartbeat: float = 0.0
+    width: int = WIDTH
 
     async def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
@@ -243,9 +249,10 @@ class _Session:
         watch, reached = self._watch, self._at
         first: dict[str, bytes | None] = {}
         last: dict[str, Record | None] = {}
-        while reached < target and reached - self._at < REACH:
-            for commit in await watch.tailer.commits(reached, min(256, target - reached)):
-                for change in commit.changes:
+        while reached < target and reached - self._at < REACH and len(last) < watch.width:
+            for commit in await watch.tailer.changes(reached, min(_BATCH, target - reached)):
+                for index, change in enumerate(commit.changes):
+                    await _breathe(index)
                     if change.kind != watch.query.kind or watch.query.parent not in (None, change.parent):
                         continue
                     first.setdefault(change.name, change.before)
@@ -263,11 +270,12 @@ class _Session:
                     )
                 reached = commit.revision
         current, removed = [], []
-        for name, record in last.items():
+        for index, (name, record) in enumerate(last.items()):
+            await _breathe(index)
             before = first[name]
             held = before is not None and watch.matches(before)
             if record is not None and watch.matches(record.body):
-                if not held or before is None or watch.shown(before) != watch.shown(record.body):
+                if not held or before is None or _differ(watch, before, record.body):
                     current.append(record)
                 self._size += not held
             elif held:
@@ -282,3 +290,13 @@ class _Session:
         chunks += [Chunk(removed=tuple(removed[i : i + size])) for i in range(0, len(removed), size)]
         end = chunks.pop() if chunks else Chunk()
         return [*chunks, self._current(end)]
+
+
+async def _breathe(index: int) -> None:
+    """A large commit lets others run now and then."""
+    if index % _BREATH == _BREATH - 1:
+        await asyncio.sleep(0)
+
+
+def _differ(watch: Watch, before: bytes, after: bytes) -> bool:
+    return watch.shown is None or watch.shown(before) != watch.shown(after)

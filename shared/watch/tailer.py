@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from itertools import islice
 from types import TracebackType
 
-from shared.storage.errors import StoreUnavailable
+from shared.storage.errors import StoreError, StoreUnavailable
 from shared.storage.port import Commit, Store
 
 log = logging.getLogger(__name__)
-# What is kept of the log's end, so that many followers cost one read.
-_KEPT_COMMITS = 1024
-_KEPT_BYTES = 8 << 20
+# Commits behind the newest that are read once for all followers, and the bytes that are kept of them.
+_CLOSE = 64
+_KEPT_BYTES = 16 << 20
 
 
 class Tailer:
     """Knows the newest revision: at once after a local commit, within `poll` seconds for peers'.
 
-    Followers read the log from where they stand, so a slow one holds no queue and never blocks a
-    writer. One Tailer serves any number of followers.
+    Followers ask for the log from where they stand, so a slow one holds no queue and never blocks a
+    writer. Those close to the newest revision share what one of them read: a large commit would cost
+    each the same again, one after the other. One Tailer serves any number of followers.
     """
 
     def __init__(self, store: Store, *, poll: float = 0.1, batch: int = 256) -> None:
@@ -35,9 +34,9 @@ class Tailer:
         self._stop_listening = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self._recent: deque[Commit] = deque()
-        self._recent_bytes = 0
         self._reading = asyncio.Lock()
+        self._recent: dict[int, Commit] = {}
+        self._bytes = 0
 
     async def __aenter__(self) -> Tailer:
         self._advance(await self._store.head())
@@ -72,48 +71,36 @@ class Tailer:
             await self._moved.wait()
         return self._head
 
-    async def commits(self, after: int, limit: int) -> Sequence[Commit]:
-        """`Store.changes`, from memory where others read the same a moment ago."""
-        found = self._remembered(after, limit)
-        if found is not None:
-            return found
-        if self._recent and after < self._recent[0].revision - 1:
-            return await self._store.changes(after, limit)  # far behind: on its own
+    async def changes(self, after: int, limit: int) -> Sequence[Commit]:
+        """Commits after revision `after`, in order, at most `limit` and at least one unless there is
+        none. Raises Compacted when some are gone, as the store does."""
+        if after < self._head - _CLOSE:
+            return await self._store.changes(after, limit)
         async with self._reading:
-            found = self._remembered(after, limit)
-            if found is None:
-                found = await self._store.changes(after, limit)
-                self._remember(found)
-            return found
+            found: list[Commit] = []
+            while len(found) < limit and after + len(found) + 1 in self._recent:
+                found.append(self._recent[after + len(found) + 1])
+            if found:
+                return found
+            read = await self._store.changes(after, limit)
+            self._keep(read)
+            return read
+
+    def _keep(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            if commit.revision not in self._recent:
+                self._recent[commit.revision] = commit
+                self._bytes += _size(commit)
+        while len(self._recent) > _CLOSE or (self._bytes > _KEPT_BYTES and len(self._recent) > 1):
+            self._bytes -= _size(self._recent.pop(next(iter(self._recent))))
 
     async def follow(self, after: int) -> AsyncGenerator[Commit, None]:
         """Every commit after revision `after`, for ever. Raises Compacted when some are gone."""
         while True:
             await self.wait(after)
-            for commit in await self.commits(after, self._batch):
+            for commit in await self.changes(after, self._batch):
                 yield commit
                 after = commit.revision
-
-    def _remembered(self, after: int, limit: int) -> Sequence[Commit] | None:
-        recent = self._recent
-        if not recent or not recent[0].revision - 1 <= after < recent[-1].revision:
-            return None
-        start = after + 1 - recent[0].revision
-        return list(islice(recent, start, start + limit))
-
-    def _remember(self, commits: Sequence[Commit]) -> None:
-        if not commits:
-            return
-        if self._recent and commits[0].revision != self._recent[-1].revision + 1:
-            self._recent.clear()
-            self._recent_bytes = 0
-        for commit in commits:
-            self._recent.append(commit)
-            self._recent_bytes += _size(commit)
-        while len(self._recent) > _KEPT_COMMITS or (
-            self._recent_bytes > _KEPT_BYTES and len(self._recent) > 1
-        ):
-            self._recent_bytes -= _size(self._recent.popleft())
 
     def _advance(self, revision: int) -> None:
         if revision > self._head:
@@ -132,11 +119,13 @@ class Tailer:
             try:
                 self._advance(await self._store.head())
                 reported = False
-            except StoreUnavailable as error:
+            except StoreError as error:
+                # Whatever it is, it may pass: a file that is being restored, a peer of a newer version.
                 if not reported:
                     log.warning("cannot read the log; trying on", extra={"error": str(error)})
                 reported = True
 
 
 def _size(commit: Commit) -> int:
-    return sum(len(change.before or b"") + len(change.after or b"") for change in commit.changes)
+    """About what it takes of memory."""
+    return sum(200 + len(change.before or b"") + len(change.after or b"") for change in commit.changes)

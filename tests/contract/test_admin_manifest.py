@@ -12,8 +12,14 @@ import grpc
 import pytest
 
 from services.pipelines.service import SERVICE
+from shared.admin import manifest as manifests
+from shared.admin import scope
+from shared.admin.plan import Planner
+from shared.auth.identity import ANONYMOUS
+from shared.errors import InvalidArgument
 from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.resource.collection import Collection
 from shared.service.config import Config
 from shared.storage.memory import MemoryStore
 from shared.storage.port import Author, Delete, Expect, Put, Query, Record
@@ -102,6 +108,22 @@ async def test_what_would_be_lost_or_misread_is_refused(
 ) -> None:
     fields, message = await refused(yard, manifest)
     assert fields == (field,) and words in message
+
+
+async def test_a_hundred_faults_are_enough(tmp_path: Path) -> None:
+    definitions = SERVICE.definitions(Config.load({}), time.time_ns, lambda: "unused")
+    store = MemoryStore([*(d.storage() for d in definitions), *SERVICE.kinds])
+    collections = {"experiment": Collection(store, definitions[0])}
+    for text in ("experiments: [" + "5, " * 5_000 + "]", json.dumps({str(n): [] for n in range(5_000)})):
+        with pytest.raises(InvalidArgument) as read:
+            manifests.read(text, collections)
+        assert len(read.value.violations) == 100
+    items = manifests.read("experiments: [" + "{display_name: ''}, " * 5_000 + "]", collections)
+    await store.open()
+    with pytest.raises(InvalidArgument) as planned:
+        everything = scope.of(definitions[0], ANONYMOUS)
+        await Planner(store, collections).apply(items, prune=True, scope_of=lambda definition: everything)
+    assert len(planned.value.violations) == 100
 
 
 async def test_json_with_escaped_characters_is_a_manifest(yard: Yard) -> None:

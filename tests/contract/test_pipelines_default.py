@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from mongomock_motor import AsyncMongoMockClient
 
 from services.pipelines.service import SERVICE
 from shared.service.config import Config
-from shared.storage.port import Store
+from shared.storage.memory import MemoryStore
+from shared.storage.port import Author, Check, Commit, Delete, Put, Store
 from shared.storage.sqlite import SqliteStore
 from tests.contract.pipelines_yard import V1, V2, Yard, mongomock, opened
 
@@ -91,3 +92,47 @@ async def test_processes_that_start_together_make_one(tmp_path: Path) -> None:
             ]
             yards = await asyncio.gather(*starts)
             assert len({await only(yard) for yard in yards}) == 1
+
+
+class Meddled(MemoryStore):
+    """Runs `meddle` once before a commit: a peer's write, at the worst moment."""
+
+    meddle: Callable[[], Awaitable[object]] | None = None
+
+    async def commit(
+        self, changes: Sequence[Put | Delete], *, checks: Sequence[Check] = (), by: Author
+    ) -> Commit:
+        if self.meddle is not None:
+            meddle, self.meddle = self.meddle, None
+            await meddle()
+        return await super().commit(changes, checks=checks, by=by)
+
+    async def close(self) -> None:
+        """Stays, for the next start."""
+
+
+def meddled() -> Meddled:
+    definitions = SERVICE.definitions(Config.load({}), lambda: 0, lambda: "")
+    return Meddled([*(definition.storage() for definition in definitions), *SERVICE.kinds])
+
+
+async def test_what_a_peer_makes_the_default_one_is_not_deleted_any_more(tmp_path: Path) -> None:
+    store = meddled()
+    async with opened(tmp_path, store=store) as yard:
+        made = await yard.create("Default")
+        mark = Put("mark", "default_experiment", made.id.encode())
+        store.meddle = lambda: store.commit([mark], by=Author("peer"))
+        (await yard.rest("DELETE", f"{V1}/{made.id}")).is_error(409, 10, made.id)
+        assert await only(yard) == (made.id, "Default")
+
+
+async def test_what_a_peer_deletes_is_not_adopted(tmp_path: Path) -> None:
+    store = meddled()
+    async with opened(tmp_path, store=store) as yard:
+        made = await yard.create("Default")
+    gone = [Delete("experiment", made.id), Delete("claim", "experiment//Default")]
+    store.meddle = lambda: store.commit(gone, by=Author("peer"))
+    async with opened(tmp_path, store=store, default_experiment=True) as yard:
+        new, _ = await only(yard)
+        assert new != made.id
+        (await yard.rest("DELETE", f"{V1}/{new}")).is_error(409, 10, new)

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from grpc import StatusCode
@@ -202,6 +203,25 @@ async def test_sort_and_filter_may_be_repeated_with_a_token(any_yard: Yard, filt
         repeated += page["experiments"]
     assert alone == repeated
     assert [row["name"] for row in alone] == ["n4", "n3", "n2", "n1", "n0"]
+
+
+async def test_the_web_uis_list(yard: Yard) -> None:
+    """v2beta1, newest first, a filter that is encoded twice and repeated with every token."""
+    await fill(yard, [f"n{number}" for number in range(25)])
+    await fill(yard, ["old"], storage_state="ARCHIVED")
+    predicate = {"key": "storage_state", "operation": "NOT_EQUALS", "string_value": "ARCHIVED"}
+    named = {"key": "name", "operation": "IS_SUBSTRING", "string_value": "N"}
+    twice = quote(quote(json.dumps({"predicates": [named, predicate]}), safe=""), safe="")
+    found, token = [], ""
+    while True:
+        query = f"page_token={token}&page_size=10&sort_by=created_at%20desc&filter={twice}&namespace="
+        page = (await yard.rest("GET", f"{V2}?{query}")).ok
+        assert page["total_size"] == 25
+        found += [item["display_name"] for item in page["experiments"]]
+        token = page.get("next_page_token", "")
+        if not token:
+            break
+    assert sorted(found) == sorted(f"n{number}" for number in range(25))
 
 
 async def test_what_counts_as_the_same_query(yard: Yard) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
+from shared.errors import FailedPrecondition
 from shared.pb.backend.api.v1beta1 import experiment_pb2 as v1
 from shared.pb.backend.api.v1beta1 import resource_reference_pb2 as reference
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as v2
@@ -189,9 +190,17 @@ async def test_a_trusted_proxy_speaks_for_a_user(shared_house: Yard) -> None:
     made = (await yard.rest("POST", V1, body, who="admin", headers=as_ann)).ok
     body = {"name": "not hers", "resource_references": [owner("ns2")]}
     (await yard.rest("POST", V1, body, who="admin", headers=as_ann)).is_error(403, 7, "ann@x.org", "ns2")
+    body = {"display_name": "not hers", "namespace": "ns2"}
+    (await yard.rest("POST", V2, body, who="admin", headers=as_ann)).is_error(403, 7, "ann@x.org", "ns2")
+    assert (
+        await yard.rest("POST", V2, {**body, "namespace": "ns1"}, who="admin", headers=as_ann)
+    ).status == 200
     as_bob = {HEADER: "accounts.google.com:bob@x.org"}
     for verb, path in (
         ("GET", f"{V1}/{made['id']}"),
+        ("GET", f"{V2}/{made['id']}"),
+        ("GET", f"{V2}?namespace=ns1"),
+        ("GET", f"{V1}?{KEY}.type=NAMESPACE&{KEY}.id=ns1"),
         ("DELETE", f"{V1}/{made['id']}"),
         ("POST", f"{V1}/{made['id']}:archive"),
         ("POST", f"{V2}/{made['id']}:unarchive"),
@@ -270,3 +279,16 @@ async def test_another_mode_over_the_same_rows_is_told_by_manifests(tmp_path: Pa
         answer = await yard.rest("POST", "/admin/v1/apply", {"manifest": manifest})
         assert (answer.status, answer.body["code"]) == (400, 3)
         assert "experiments[0].namespace" in answer.body["message"]
+
+
+async def test_single_user_mode_does_not_start_on_experiments_of_namespaces(tmp_path: Path) -> None:
+    """Their bytes are no v1beta1 ones, and its rules would refuse every change of them."""
+    async with opened(tmp_path, "sqlite", multi_user=True) as yard:
+        made = await create(yard, "ns1", "a", who="admin")
+    with pytest.raises(FailedPrecondition, match=r"'ns1'.*ROUNDHOUSE_MULTI_USER"):
+        async with opened(tmp_path, "sqlite"):
+            pass
+    async with opened(tmp_path, "sqlite", multi_user=True) as yard:
+        assert (await yard.rest("DELETE", f"{V1}/{made['id']}", who="admin")).ok == {}
+    async with opened(tmp_path, "sqlite") as yard:
+        assert await yard.list() == {}

@@ -11,8 +11,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
+from services.pipelines import experiment
+from services.pipelines.experiments import Experiments
 from shared.pb.backend.api.v1beta1 import experiment_pb2 as v1
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as v2
+from shared.resource.collection import Collection
+from shared.resource.definition import CLAIM
+from shared.storage.memory import MemoryStore
+from shared.storage.port import Author, Kind, Put
 from tests.contract.pipelines_yard import V1, V2, Clock, Yard
 
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -320,3 +326,22 @@ async def test_every_write_leaves_an_audit_entry(any_yard: Yard) -> None:
         ("operator", "grpc:experiment:create"),
     ]
     assert entries[1].by.request_id == "mine-1"
+
+
+async def test_what_follows_an_experiment_into_the_archive_is_in_the_same_commit() -> None:
+    """The hook for runs: theirs are changed with the experiment, and stay when it comes back."""
+    kind = experiment.definition(experiment.Rules(lambda: 0, lambda: "e1", multi_user=False))
+    store = MemoryStore([kind.storage(), CLAIM, Kind("run")])
+    await store.open()
+    follow = Experiments(
+        Collection(store, kind),
+        cascade=lambda archived: [Put("run", f"of {archived.experiment_id}", b"archived")],
+    )
+    by = Author("test")
+    await follow.create("a", "", "", by)
+    await follow.set_state("e1", v2.Experiment.ARCHIVED, by)
+    (commit,) = await store.changes(1, 10)
+    assert {change.kind for change in commit.changes} == {"experiment", "run"}
+    await follow.set_state("e1", v2.Experiment.AVAILABLE, by)
+    (commit,) = await store.changes(2, 10)
+    assert {change.kind for change in commit.changes} == {"experiment"}

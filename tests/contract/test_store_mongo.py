@@ -13,14 +13,8 @@ from mongomock_motor import AsyncMongoMockClient
 from shared.storage.mongo import MongoStore
 from shared.storage.port import Capabilities, Kind, Store
 from shared.storage.testing import PeerContract, RestartContract, StoreContract, sample_kinds
-from tests.contract.store_model import (
-    Operation,
-    PageCase,
-    check_operations,
-    check_pages,
-    operations,
-    page_cases,
-)
+from tests.contract.store_model import Operation, check_operations, operations
+from tests.contract.store_pages import PageCase, check_pages, page_cases
 from tests.mongo_server import drop_database, new_database, server_url
 
 

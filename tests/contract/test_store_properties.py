@@ -14,15 +14,8 @@ from shared.storage.memory import MemoryStore
 from shared.storage.port import Store
 from shared.storage.sqlite import SqliteStore
 from shared.storage.testing import sample_kinds
-from tests.contract.store_model import (
-    OpenStore,
-    Operation,
-    PageCase,
-    check_operations,
-    check_pages,
-    operations,
-    page_cases,
-)
+from tests.contract.store_model import OpenStore, Operation, check_operations, operations
+from tests.contract.store_pages import PageCase, check_pages, page_cases
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,36 @@ async def test_an_edit_can_enter_and_leave_the_query(yard: tuple[Store, Tailer])
         await store.commit([Put("thing", "a", body(4))], by=BY)
         await client.until(chunks, lambda: client.sets == 3)
     assert client.held == {}
+
+
+async def test_what_changed_and_changed_back_is_shown_at_its_new_revision(yard: tuple[Store, Tailer]) -> None:
+    """Clients write on the condition of the revision that they hold."""
+    store, tailer = yard
+    await store.commit([Put("thing", "a", body(1))], by=BY)
+    client = Client()
+    async with aclosing(watch(store, tailer).run()) as chunks:
+        await client.until(chunks, lambda: client.sets == 1)
+    await store.commit([Put("thing", "a", body(2))], by=BY)
+    await store.commit([Put("thing", "a", body(1))], by=BY)
+    async with aclosing(watch(store, tailer).run(Start(client.token))) as chunks:
+        chunk = await anext(chunks)
+    assert [(record.name, record.revision) for record in chunk.current] == [("a", 3)]
+
+
+async def test_a_long_absence_is_made_up_for_in_steps(yard: tuple[Store, Tailer]) -> None:
+    """What is held in memory at once does not grow with what was missed."""
+    store, tailer = yard
+    client = Client()
+    async with aclosing(watch(store, tailer).run()) as chunks:
+        await client.until(chunks, lambda: client.sets == 1)
+    for number in range(100):
+        await store.commit([Put("thing", f"t{number}{half}", body(number)) for half in "ab"], by=BY)
+    narrow = replace(watch(store, tailer), width=50)
+    async with aclosing(narrow.run(Start(client.token))) as chunks:
+        await client.until(chunks, lambda: client.sets == 2)
+        assert 0 < client.revision < 100 and client.held == await state(store, client.revision, 0)
+        await client.until(chunks, lambda: client.revision == 100)
+    assert client.held == await state(store, 100, 0)
 
 
 async def test_a_quiet_watch_is_given_fresh_tokens(yard: tuple[Store, Tailer]) -> None:

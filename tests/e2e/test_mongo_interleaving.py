@@ -126,7 +126,7 @@ class StormyCollection:
                     break
             await self._weather.turn()
             # An answer that is lost is the hard case.
-            self._weather.maybe_break(factor=5)
+            self._weather.maybe_break(factor=10)
         if errors:
             raise BulkWriteError({"writeErrors": errors, "nInserted": inserted})
 

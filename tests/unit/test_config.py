@@ -58,6 +58,15 @@ def test_durations(text: str, seconds: float) -> None:
         ("ONLY", "pipelines,nothing"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("RETENTION_AGE", "9" * 400 + "d"),
+        ("AUDIT_AGE", "99999999999d"),
+        ("MAX_STREAMS", "-1"),
+        ("MAX_MESSAGE_BYTES", "many"),
+        ("RETENTION_CHANGES", "-1"),
+        ("BASE_PORT", "65500"),
+        ("HOST", ""),
+        ("DATA", ""),
+        ("STORE", ""),
     ],
 )
 def test_a_value_that_means_nothing_is_named(name: str, value: str) -> None:

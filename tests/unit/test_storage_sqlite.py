@@ -121,6 +121,34 @@ async def test_a_locked_file_is_unavailable_until_it_is_released(store: SqliteSt
     assert await put(store, "b") == 2
 
 
+async def test_waiting_commits_share_a_transaction(path: Path) -> None:
+    store = SqliteStore(path, sample_kinds(), busy_timeout=30)
+    await store.open()
+    loop, turns = asyncio.get_running_loop(), [0]
+    heard_in: set[int] = set()
+
+    def next_turn() -> None:
+        turns.append(len(turns))
+        if not store_is_done:
+            loop.call_soon(next_turn)
+
+    store_is_done: list[bool] = []
+    loop.call_soon(next_turn)
+    store.listen(lambda revision: heard_in.add(turns[-1]))
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        commits = [asyncio.create_task(put(store, f"n{i}")) for i in range(100)]
+        # Once around the loop: every task has handed its commit over.
+        await asyncio.sleep(0)
+        other.execute("ROLLBACK")
+    assert sorted(await asyncio.gather(*commits)) == list(range(1, 101))
+    store_is_done.append(True)
+    # The first may have gone alone; those that came while it waited for the file are one group,
+    # and a group is announced in one turn of the event loop.
+    assert len(heard_in) <= 2
+    await store.close()
+
+
 async def test_a_file_that_another_program_keeps_for_itself_cannot_be_opened_yet(path: Path) -> None:
     first = SqliteStore(path, sample_kinds())
     await first.open()

@@ -18,6 +18,7 @@ from shared.storage.port import Store
 from shared.storage.testing.commits import CommitContract
 from shared.storage.testing.durable import PeerContract, RestartContract
 from shared.storage.testing.log import LogContract
+from shared.storage.testing.queries import QueryContract
 from shared.storage.testing.reads import ReadContract
 from shared.storage.testing.samples import AUTHOR, body, collect, sample_kinds
 
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-class StoreContract(ReadContract, CommitContract, LogContract):
+class StoreContract(ReadContract, QueryContract, CommitContract, LogContract):
     """What every backend promises."""
 
     async def test_the_suite_covers_what_the_backend_claims(self, store: Store) -> None:

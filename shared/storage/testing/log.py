@@ -165,11 +165,14 @@ class LogContract(StoreHooks):
             (AuditChange("item", "a", "create"), AuditChange("note", "n", "create")),
         ]
 
-    async def test_the_audit_trail_is_filtered(self, store: Store) -> None:
+    @pytest.mark.parametrize("compacted", [False, True])
+    async def test_the_audit_trail_is_filtered(self, store: Store, compacted: bool) -> None:
         await store.commit([Put("item", "a", b"{}"), Put("note", "n", b"1")], by=Author("ann"))
         await store.commit([Put("item", "a", body(size=1))], by=Author("bob"))
         await store.commit([Put("item", "n", b"{}")], by=Author("ann"))
         await store.commit([Put("note", "n", b"2")], by=Author("bob"))
+        if compacted:
+            await store.compact(4)
 
         async def found(**filters: object) -> list[int]:
             return [entry.revision for entry in await store.audit(**filters)]  # type: ignore[arg-type]
@@ -181,6 +184,7 @@ class LogContract(StoreHooks):
         assert await found(kind="note", name="n") == [4, 1]
         assert await found(subject="ann") == [3, 1]
         assert await found(subject="bob", kind="note") == [4]
+        assert await found(subject="ann", name="n") == [3, 1]
         assert await found(subject="nobody") == []
         assert await found(kind="nothing") == []
         assert await found(limit=2) == [4, 3]

@@ -6,11 +6,25 @@ import json
 from collections.abc import AsyncIterable, Mapping
 from typing import TypeVar
 
-from shared.storage.port import NULL, Author, Commit, Delete, Index, Kind, Put, Store, Value
+from shared.storage.port import (
+    NULL,
+    Author,
+    Commit,
+    Condition,
+    Delete,
+    Index,
+    Kind,
+    Operator,
+    Put,
+    Query,
+    Store,
+    Value,
+)
 
 AUTHOR = Author("tester", "test:tester:write", "request-1")
 
 T = TypeVar("T")
+Operand = Value | None | tuple[Value | None, ...]
 
 
 def body(**fields: str | int | None) -> bytes:
@@ -57,3 +71,12 @@ async def fill(store: Store, records: Mapping[str, bytes], *, parent: str = "") 
 
 async def collect(records: AsyncIterable[T]) -> list[T]:
     return [record async for record in records]
+
+
+async def scanned(store: Store, query: Query, *, at: int | None = None) -> list[str]:
+    """The names that a query answers, in its order."""
+    return [record.name for record in await collect(store.scan(query, at=at))]
+
+
+def where(index: str, operator: Operator, value: Operand) -> tuple[Condition, ...]:
+    return (Condition(index, operator, value),)
