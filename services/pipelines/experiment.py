@@ -46,7 +46,8 @@ SCHEMA: Final = Schema(
             indexed=True,
         ),
         Field("last_run_created_at", "timestamp", lambda e: e.last_run_created_at.seconds),
-    )
+    ),
+    key="id",
 )
 
 _STATES: Final = {

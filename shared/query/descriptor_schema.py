@@ -48,12 +48,19 @@ class DescriptorSchema(Schema):
     """
 
     def __init__(
-        self, descriptor: Any, *, names: Mapping[str, NameForm], indexed: tuple[str, ...] = ()
+        self,
+        descriptor: Any,
+        *,
+        names: Mapping[str, NameForm],
+        indexed: tuple[str, ...] = (),
+        key: str = "name",
     ) -> None:
         self.descriptor = descriptor
         self._names = {str(paths.resolve(text, descriptor)): form for text, form in names.items()}
         self._cache: dict[str, Field] = {}
-        super().__init__(tuple(self._build(paths.resolve(text, descriptor), True) for text in indexed))
+        super().__init__(
+            tuple(self._build(paths.resolve(text, descriptor), True) for text in indexed), key=key
+        )
 
     def find(self, name: str) -> Field | None:
         """None for a path that does not exist; `resolve` says why."""

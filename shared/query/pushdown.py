@@ -57,6 +57,18 @@ def narrow(node: Node, schema: Schema) -> Narrowing:
     return Narrowing((), node == EVERYTHING)
 
 
+def pinned(node: Node, schema: Schema) -> tuple[str, ...] | None:
+    """The names of the records among which all matches are; None when the tree does not say."""
+    match node:
+        case And(items):
+            return next((names for item in items if (names := pinned(item, schema)) is not None), None)
+        case Compare(name, "=", value) if schema[name].name == schema.key:
+            return (str(value),)
+        case In(name, values) if schema[name].name == schema.key:
+            return tuple(map(str, values))
+    return None
+
+
 def _compared(field: Field, op: Comparison, value: Any) -> Narrowing:
     default = field.default
     if default is None or value is NULL:

@@ -67,9 +67,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Schema:
-    """Fields by name and alias."""
+    """Fields by name and alias. `key` is the field whose value is the record's name."""
 
     fields: tuple[Field, ...]
+    key: str = ""
     _by_name: dict[str, Field] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from shared.query.ast import EVERYTHING, Node
 from shared.query.evaluate import Predicate, compile
 from shared.query.order_by import Ordering
 from shared.query.page_token import Cursor
-from shared.query.pushdown import narrow
+from shared.query.pushdown import narrow, pinned
 from shared.resource.counter import Counter
 from shared.resource.definition import CLAIM, Definition, Strategy
 from shared.storage.errors import Compacted, Conflict, Exists, Missing
@@ -147,10 +147,25 @@ class Collection(Generic[T]):
         conditions = narrow(request.filter, self.definition.schema).conditions
         return Query(self.definition.kind, request.parent, conditions)
 
+    def _pinned(self, request: PageRequest) -> tuple[str, ...] | None:
+        return pinned(request.filter, self.definition.schema)
+
+    async def _named(
+        self, names: tuple[str, ...], parent: str | None, at: int | None
+    ) -> AsyncGenerator[Record, None]:
+        """The records of these names, by name."""
+        found = await self.store.get_many(self.definition.kind, names, at=at)
+        for name in sorted(found):
+            if parent is None or found[name].parent == parent:
+                yield found[name]
+
     def _candidates(
         self, request: PageRequest, at: int | None, limit: int | None = None
     ) -> AsyncGenerator[Record, None]:
         ordering, cursor = request.ordering, request.cursor
+        names = self._pinned(request)
+        if names is not None and cursor is None and ordering == Ordering():
+            return self._named(names, request.parent, at)
         after = None if cursor is None else Position(cursor.values, cursor.name, cursor.inclusive)
         query = replace(
             self._query(request),
@@ -165,7 +180,7 @@ class Collection(Generic[T]):
     async def _rows(self, request: PageRequest, at: int | None) -> tuple[list[Record], bool]:
         """Up to `size` matches in reading order, and whether there is one more."""
         wanted = request.size + 1
-        if not request.ordering.indexed:
+        if not request.ordering.indexed or self._pinned(request) is not None:
             records = await self._sorted(request, at, wanted)
         elif request.filter == EVERYTHING:
             records = [record async for record in self._candidates(request, at, wanted)]
