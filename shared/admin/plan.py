@@ -77,7 +77,8 @@ class Planner:
         if not wrong:
             made.changes = _merged(made.changes)
         made.checks = list(dict.fromkeys(made.checks)) if prune else []
-        wrong += await self._relations(made, head, sources)
+        if len(wrong) < _ENOUGH:
+            wrong += await self._relations(made, head, sources)
         if not wrong:
             wrong += await self._held(made, sources)
         if wrong:

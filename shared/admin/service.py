@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
@@ -48,6 +49,7 @@ class AdminService:
         self._tailer = tailer
         self._collections: Mapping[str, Collection] = {c.definition.kind: c for c in collections}
         self._planner = Planner(store, self._collections)
+        self._turn = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._audited = {
             "": (store, frozenset(self._collections)),
@@ -142,26 +144,36 @@ class AdminService:
     async def _carry_out(
         self, plan: Callable[[], Awaitable[Plan]], by: Author, dry_run: bool, *, tries: int = _TRIES
     ) -> tuple[Plan, int]:
-        """Plan and commit, anew when someone wrote in between; answers the revision, too."""
-        for _ in range(tries):
-            known = await self._store.head()
-            try:
-                made = await plan()
-                if dry_run:
-                    return made, known
-                if not made.changes:
-                    return made, await self._store.head()
-                commit = await self._store.commit(made.changes, checks=made.checks, by=by)
-            except Exists as error:
-                if error.kind == CLAIM.name and error.actual <= known:
-                    raise self._taken(made, error) from error
-                continue  # someone created it in between: compare anew
-            except (Conflict, Compacted):
-                continue  # someone wrote in between: compare anew
-            return made, commit.revision
+        """Plan and commit, anew when someone wrote in between; answers the revision, too. Whoever was
+        too late once waits for its turn: of many callers at once all get on."""
+        for attempt in range(tries):
+            async with self._turn if attempt else contextlib.nullcontext():
+                done = await self._attempt(plan, by, dry_run)
+            if done is not None:
+                return done
         if tries == 1:
             raise Aborted("someone wrote in between; nothing was written, look at the difference again")
         raise Aborted("others write the same objects too fast; nothing was written, try again")
+
+    async def _attempt(
+        self, plan: Callable[[], Awaitable[Plan]], by: Author, dry_run: bool
+    ) -> tuple[Plan, int] | None:
+        """None when someone wrote in between."""
+        known = await self._store.head()
+        try:
+            made = await plan()
+            if dry_run:
+                return made, known
+            if not made.changes:
+                return made, await self._store.head()
+            commit = await self._store.commit(made.changes, checks=made.checks, by=by)
+        except Exists as error:
+            if error.kind == CLAIM.name and error.actual <= known:
+                raise self._taken(made, error) from error
+            return None
+        except (Conflict, Compacted):
+            return None
+        return made, commit.revision
 
     def _taken(self, plan: Plan, error: Exists) -> Exception:
         """What is said of a claim that something holds which the manifest leaves as it is."""
