@@ -20,7 +20,7 @@ from grpc import StatusCode
 
 from shared.auth.identity import Identity
 from shared.auth.policy import authorize
-from shared.errors import ResourceExhausted, Unauthenticated
+from shared.errors import ResourceExhausted, Unauthenticated, Unavailable
 from shared.rpc import status as statuses
 from shared.rpc.method import PUBLIC, Call, Method
 from shared.rpc.metrics import RpcMetrics
@@ -55,10 +55,19 @@ class Pipeline:
     is called only once the caller is known to be allowed. `metadata` has the request id, which the
     transport settled by `request_id`."""
 
-    def __init__(self, authenticator: Authenticator, metrics: RpcMetrics, *, max_streams: int = 2000) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        metrics: RpcMetrics,
+        *,
+        max_streams: int = 2000,
+        max_stream_age: float = 0.0,
+    ) -> None:
+        """`max_stream_age`: seconds after which a stream ends with Unavailable; 0 lets it run."""
         self._authenticator = authenticator
         self._metrics = metrics
         self._max_streams = max_streams
+        self._max_stream_age = max_stream_age
         self._streams = 0
 
     async def unary(
@@ -113,23 +122,31 @@ class Pipeline:
         authorize(call.identity, call.method.permission)
 
     async def _while_admitted(self, call: Call, answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """`answers`, cut off when the caller's token expires, and before the next message once it is
-        revoked or its role no longer allows the call."""
-        checked = time.monotonic()
+        """`answers`, cut off when the caller's token expires or the stream is too old, and before the
+        next message once the token is revoked or its role no longer allows the call."""
+        opened = checked = time.monotonic()
         while True:
-            expires_at = call.identity.expires_at
-            left = None if expires_at is None else expires_at - time.time()
+            left, reason = self._until(call, opened)
             try:
                 async with asyncio.timeout(left):
                     message = await anext(answers)
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                raise Unauthenticated("the token expired while the stream was open; get a new one") from None
+                raise reason from None
             if time.monotonic() - checked > _RECHECK:
                 await self._admit(call)
                 checked = time.monotonic()
             yield message
+
+    def _until(self, call: Call, opened: float) -> tuple[float | None, Exception]:
+        """How many seconds the stream may go on (None: for ever), and what ends it then."""
+        expires_at, age = call.identity.expires_at, self._max_stream_age
+        token = None if expires_at is None else expires_at - time.time()
+        if age and (token is None or opened + age - time.monotonic() < token):
+            old = Unavailable("the stream has reached its greatest age; open it anew")
+            return opened + age - time.monotonic(), old
+        return token, Unauthenticated("the token expired while the stream was open; get a new one")
 
     def _failed(self, call: Call, error: Exception) -> Status:
         found = statuses.of(error)

@@ -144,6 +144,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("stop_grace", duration, "5s", "How long running calls may take to end after SIGTERM."),
     Setting("max_message_bytes", count, "4194304", "Largest request that gRPC or REST accepts."),
     Setting("max_streams", count, "2000", "Watches that one process serves at once."),
+    Setting("max_stream_age", duration, "0s", "Watches end with UNAVAILABLE after so long, and clients open them anew; 0s lets them run."),
     Setting("retention_age", duration, "24h", "Versions older than this may be compacted ..."),
     Setting("retention_changes", count, "100000", "... once more than this many newer changes exist."),
     Setting("audit_age", duration, "400d", "How long the audit trail is kept."),

@@ -105,7 +105,12 @@ async def running(
             environment.collection(definition)
         assembly = await service.assemble(environment, definitions)
         apis = [*assembly.apis, _admin(environment), _access(who)]
-        pipeline = Pipeline(who, numbers.rpc, max_streams=config.max_streams)
+        pipeline = Pipeline(
+            who,
+            numbers.rpc,
+            max_streams=config.max_streams,
+            max_stream_age=config.max_stream_age.total_seconds(),
+        )
         server, grpc_port = await _serve_grpc(stack, service, config, pipeline, apis)
         health = Health(service.name, {"store": opened.ping, "access store": access_opened.ping})
         http_port = await _serve_http(stack, service, environment, assembly, apis, pipeline, health)

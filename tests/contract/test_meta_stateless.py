@@ -710,6 +710,16 @@ async def test_a_stop_of_the_server_ends_all_with_unavailable(tmp_path: Path) ->
                 assert (await stream.failure()).code is StatusCode.UNAVAILABLE
 
 
+async def test_a_greatest_age_ends_it_with_unavailable(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_stream_age="200ms") as yard:
+        client = Stateless()
+        async with watched(yard) as stream:
+            await one_set(client, stream)
+            assert (await stream.failure()).code is StatusCode.UNAVAILABLE
+        async with watched(yard, resume_token=client.token) as stream:
+            await one_set(client, stream)
+
+
 async def test_too_many_streams_are_refused(tmp_path: Path) -> None:
     async with opened(tmp_path, max_streams=2) as yard, watched(yard) as one, watched(yard) as two:
         await one.change_set()
