@@ -313,18 +313,18 @@ def changed(name: str, row: Row | None) -> Put | Delete:
 
 
 class Interrupted(MemoryStore):
-    """A peer commits in the middle of the first reads: each time a scan has ended, so many times."""
+    """A peer commits just before each of the first scans."""
 
     interruptions = 0
     number = 0
 
     async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
-        async for record in super().scan(query, at=at):
-            yield record
         if self.interruptions:
             self.interruptions -= 1
             self.number += 1
             await self.commit([changed(f"peer{self.number}", Row("p", "", 0, 1))], by=BY)
+        async for record in super().scan(query, at=at):
+            yield record
 
 
 @pytest.mark.parametrize("interruptions", [0, 1, 2, 5])
