@@ -119,12 +119,15 @@ class Pipeline:
         while True:
             expires_at = call.identity.expires_at
             left = None if expires_at is None else expires_at - time.time()
+            limit = asyncio.timeout(left)
             try:
-                async with asyncio.timeout(left):
+                async with limit:
                     message = await anext(answers)
             except StopAsyncIteration:
                 return
             except TimeoutError:
+                if not limit.expired():
+                    raise
                 raise Unauthenticated("the token expired while the stream was open; get a new one") from None
             if time.monotonic() - checked > _RECHECK:
                 await self._admit(call)
