@@ -15,10 +15,11 @@ from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import CallFailed, Failure, Metadata, bearer, call, failure_of, open_channel
 from shared.service.config import Config
 
+META: Final = "meta"
 PIPELINES: Final = "pipelines"
 # The floors that the console has pages for. A service that is not here does not exist for it.
-FLOORS: Final[tuple[str, ...]] = (PIPELINES,)
-TITLES: Final[Mapping[str, str]] = {PIPELINES: "Pipelines"}
+FLOORS: Final[tuple[str, ...]] = (META, PIPELINES)
+TITLES: Final[Mapping[str, str]] = {META: "Meta", PIPELINES: "Pipelines"}
 # Seconds that a page waits for one answer: a page that says "too slow" beats one that hangs.
 DEADLINE: Final = 8.0
 REQUEST_ID: Final = "x-request-id"
@@ -119,11 +120,15 @@ class Caller:
         return await self.call(service, AdminServiceStub, method, request)
 
     async def access(self, method: str, request: Message) -> Any:
-        """Of the access store, which every process opens: the first service that is up answers."""
+        """Of the access store, which every process opens."""
+        return await self.anyone(AccessServiceStub, method, request)
+
+    async def anyone(self, stub: StubClass, method: str, request: Message) -> Any:
+        """What all services answer alike: the first one that is up answers."""
         down: CallFailed | None = None
         for service in self.clients.endpoints:
             try:
-                return await self.call(service, AccessServiceStub, method, request)
+                return await self.call(service, stub, method, request)
             except CallFailed as error:
                 # A lost answer to a write must not be tried again elsewhere.
                 if error.failure.code is not grpc.StatusCode.UNAVAILABLE or error.failure.outcome_unknown:

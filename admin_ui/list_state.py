@@ -42,43 +42,54 @@ def unpack(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class ListState:
-    """The query string of a list, checked. What is not well-formed is the default.
+class Column:
+    """A column's heading. `field`: the API's field that it sorts by, empty for none; `first`: the
+    direction of a first click; `css`: its class."""
 
-    APIs give tokens forward only, so the tokens of the pages before stand in `trail`, oldest first;
-    the first page's is empty.
-    """
+    field: str
+    label: str
+    first: str = "asc"
+    css: str = ""
 
-    q: str = ""
-    state: str = "active"
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Where a page stands in its list. `total` None: the API does not say. `previous` and `next` are
+    query strings, None where there is nothing in that direction."""
+
+    offset: int
+    count: int
+    total: int | None
+    previous: str | None
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """The query string of any list, checked. What is not well-formed is the default."""
+
     filter: str = ""
     order_by: str = ""
-    namespace: str = ""
     page_size: int = DEFAULT_PAGE_SIZE
     page_token: str = ""
-    trail: tuple[str, ...] = ()
-    page: int = 1
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        state = query.get("state", "active")
-        token = query.get("page_token", "")
-        return cls(
-            q=query.get("q", "").strip(),
-            state=state if state in STATES else "active",
-            filter=query.get("filter", "").strip(),
-            order_by=" ".join(query.get("order_by", "").split()),
-            namespace=query.get("namespace", "").strip(),
-            page_size=_page_size(query.get("page_size", "")),
-            page_token=token,
-            trail=unpack(query.get("trail", "")) if token else (),
-            page=_page(query.get("page", "")) if token else 1,
-        )
+    def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
+        """The fields that every list has, from an address."""
+        return {
+            # Browsers send line ends of a text as CRLF.
+            "filter": query.get("filter", "").replace("\r\n", "\n").strip(),
+            "order_by": " ".join(query.get("order_by", "").split()),
+            "page_size": _page_size(query.get("page_size", "")),
+            "page_token": query.get("page_token", ""),
+        }
 
     def replace(self, **changes: Any) -> Self:
         """With `changes`. Whatever changes the list itself starts at its first page again."""
         if not _PAGING & changes.keys():
-            changes = {"page_token": "", "trail": (), "page": 1, **changes}
+            names = {field.name for field in fields(self)}
+            first = {"page_token": "", "trail": (), "page": 1}
+            changes = {**{name: value for name, value in first.items() if name in names}, **changes}
         return replace(self, **changes)
 
     def query(self, **changes: Any) -> str:
@@ -91,6 +102,52 @@ class ListState:
                 given.append((field.name, pack(value) if field.name == "trail" else value))
         return f"?{urlencode(given)}" if given else ""
 
+    def first(self) -> str:
+        """The query string of the first page."""
+        return self.replace().query()
+
+    @property
+    def is_first(self) -> bool:
+        return not self.page_token
+
+    def sorted_by(self, field: str) -> str:
+        """`asc`, `desc` or empty: whether and how the list is sorted by `field`, before all else."""
+        words = self.order_by.partition(",")[0].lower().split()
+        if not words or words[0] != field:
+            return ""
+        return "desc" if words[1:] == ["desc"] else "asc"
+
+    def sort(self, field: str, *, first: str = "asc") -> str:
+        """The query string that sorts by `field`: a second click turns the order round."""
+        now = self.sorted_by(field)
+        turned = first if not now else ("asc" if now == "desc" else "desc")
+        return self.query(order_by=f"{field} {turned}")
+
+
+@dataclass(frozen=True, slots=True)
+class ListState(ListQuery):
+    """A list of an API that gives page tokens forward only: the tokens of the pages before stand in
+    `trail`, oldest first; the first page's is empty."""
+
+    q: str = ""
+    state: str = "active"
+    namespace: str = ""
+    trail: tuple[str, ...] = ()
+    page: int = 1
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        state = query.get("state", "active")
+        token = query.get("page_token", "")
+        return cls(
+            **cls.given(query),
+            q=query.get("q", "").strip(),
+            state=state if state in STATES else "active",
+            namespace=query.get("namespace", "").strip(),
+            trail=unpack(query.get("trail", "")) if token else (),
+            page=_page(query.get("page", "")) if token else 1,
+        )
+
     def next(self, token: str) -> str:
         """The query string of the page that `token` names."""
         trail = (*self.trail, self.page_token)[-MAX_TRAIL:]
@@ -102,30 +159,45 @@ class ListState:
             return self.first()
         return self.query(page_token=self.trail[-1], trail=self.trail[:-1], page=max(self.page - 1, 2))
 
-    def first(self) -> str:
-        return self.query(page_token="", trail=(), page=1)
+    def here(self) -> str:
+        """The query string of this very page."""
+        return self.query(page_token=self.page_token, trail=self.trail, page=self.page)
 
-    @property
-    def is_first(self) -> bool:
-        return not self.page_token
+    def pages(self, count: int, total: int | None, next_token: str) -> Pages:
+        return Pages(
+            (self.page - 1) * self.page_size,
+            count,
+            total,
+            None if self.is_first else self.previous(),
+            self.next(next_token) if next_token else None,
+        )
 
-    @property
-    def offset(self) -> int:
-        """How many rows stand on the pages before."""
-        return (self.page - 1) * self.page_size
 
-    def sorted_by(self, field: str) -> str:
-        """`asc`, `desc` or empty: whether and how the list is sorted by `field`."""
-        words = self.order_by.lower().split()
-        if not words or words[0] != field:
-            return ""
-        return "desc" if words[1:] == ["desc"] else "asc"
+@dataclass(frozen=True, slots=True)
+class CatalogueState(ListQuery):
+    """A list of an API that gives page tokens in both directions. `parent`: the id of the one
+    resource whose children are listed; empty is all."""
 
-    def sort(self, field: str, *, first: str = "asc") -> str:
-        """The query string that sorts by `field`: a second click turns the order round."""
-        now = self.sorted_by(field)
-        turned = first if not now else ("asc" if now == "desc" else "desc")
-        return self.query(order_by=f"{field} {turned}")
+    parent: str = ""
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        return cls(**cls.given(query), parent=query.get("parent", "").strip())
+
+    def here(self) -> str:
+        """The query string of this very page."""
+        return self.query(page_token=self.page_token)
+
+    def pages(self, count: int, *, offset: int, total: int, previous_token: str, next_token: str) -> Pages:
+        """The first page, reached backwards, has no token of its own: so Live shows what is new there."""
+
+        def at(token: str) -> str | None:
+            return self.query(page_token=token) if token else None
+
+        back = at(previous_token)
+        if back is not None and offset <= self.page_size:
+            back = self.first()
+        return Pages(offset, count, total, back, at(next_token))
 
 
 def _page_size(text: str) -> int:

@@ -16,7 +16,6 @@ from admin_ui.presenters import experiments
 from admin_ui.presenters.history import Entry
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
 from shared.pb.backend.api.v2beta1 import experiment_pb2_grpc, healthz_pb2, healthz_pb2_grpc
-from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.rpc.client import CallFailed
 
 KIND: Final = "experiment"
@@ -59,12 +58,6 @@ class Pipelines:
 
     async def facts(self) -> healthz_pb2.GetHealthzResponse:
         return await self.caller.call(PIPELINES, healthz_pb2_grpc.HealthzServiceStub, "GetHealthz", Empty())
-
-    async def history(self, id: str) -> admin_pb2.HistoryResponse:
-        return await self.caller.admin(PIPELINES, "History", admin_pb2.HistoryRequest(kind=KIND, name=id))
-
-    async def audit(self, **fields: Any) -> admin_pb2.ListAuditResponse:
-        return await self.caller.admin(PIPELINES, "ListAudit", admin_pb2.ListAuditRequest(**fields))
 
     async def count(self, state: ListState) -> int:
         return (await self.list(list_request(state.replace(page_size=1)))).total_size

@@ -16,7 +16,8 @@ import jinja2
 from aiohttp import web
 
 from admin_ui import session
-from admin_ui.clients import Caller, Clients
+from admin_ui.catalogue import BY_KIND, DEPLOYMENT, REGION, SERVICE, CatalogueKind, address, short
+from admin_ui.clients import META, Caller, Clients
 from admin_ui.health import Monitor
 from admin_ui.live import Hub
 from admin_ui.operations import Operations
@@ -57,10 +58,24 @@ class NavItem:
     # Who may open it, and the service that it shows.
     permission: str = ""
     service: str = ""
+    # Other pages that it stands for, by the first word of their routes.
+    also: tuple[str, ...] = ()
+
+    def stands_for(self, route: str) -> bool:
+        return route.split(".")[0] in (self.name.split(".")[0], *self.also)
+
+
+def _catalogued(kind: CatalogueKind, shortcut: str, *also: str) -> NavItem:
+    return NavItem(
+        f"{kind.plural}.list", kind.titles, kind.icon, shortcut, kind.permission("list"), META, also
+    )
 
 
 NAVIGATION: Final = (
     NavItem("home", "Home", "home", "h"),
+    _catalogued(REGION, "r"),
+    _catalogued(SERVICE, "s", "resources"),
+    _catalogued(DEPLOYMENT, "d"),
     NavItem("experiments.list", "Experiments", "flask", "x", "experiments.list", "pipelines"),
     NavItem("activity", "Activity", "activity", "a", "audit.list"),
     NavItem("access", "Access", "key", "u", "tokens.list"),
@@ -84,6 +99,13 @@ def url(app: web.Application, name: str, **parts: str) -> str:
     return path
 
 
+def object_url(app: web.Application, kind: str, name: str) -> str:
+    """The page of a stored object; empty for a kind that has none."""
+    if kind in BY_KIND:
+        return address(name)
+    return url(app, "experiments.detail", id=name) if kind == "experiment" else ""
+
+
 def set_up(app: web.Application) -> None:
     """Give `app` its templates."""
     found = aiohttp_jinja2.setup(
@@ -95,9 +117,13 @@ def set_up(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    enabled = app[CLIENTS].endpoints
     found.globals.update(
         asset=_assets(),
-        navigation=NAVIGATION,
+        navigation=[item for item in NAVIGATION if not item.service or item.service in enabled],
+        at=address,
+        object_url=lambda kind, name: object_url(app, kind, name),
+        short_name=lambda kind, name: short(name) if kind in BY_KIND else "",
         themes=THEMES,
         duration=moments.duration,
         explain=failures.explain,

@@ -11,14 +11,18 @@ from typing import Final
 
 from aiohttp import web
 
+from admin_ui.catalogue import KINDS, REGION, CatalogueKind
 from admin_ui.middleware import OPEN, PUBLIC, SIGNED_IN
 from admin_ui.views import (
     access,
     activity,
+    catalogue,
+    catalogue_delete,
     experiment_bulk,
     experiment_writes,
     experiments,
     home,
+    manifests,
     operations,
     pages,
     probes,
@@ -33,6 +37,28 @@ class Route:
     name: str
     permission: str
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _of_kind(kind: CatalogueKind) -> tuple[Route, ...]:
+    """The pages of one kind of the catalogue. `-` is no id, so nothing is hidden by a list's own."""
+    own, one = kind.plural, kind.pattern
+    may_list, may_get = kind.permission("list"), kind.permission("get")
+    return (
+        Route("GET", f"/{own}", f"{own}.list", may_list, catalogue.list_),
+        Route("GET", f"/{own}/-/live", f"{own}.list.live", may_list, catalogue.list_live),
+        Route("GET", one, f"{own}.detail", may_get, catalogue.detail),
+        Route("GET", f"{one}/live", f"{own}.live", may_get, catalogue.detail_live),
+        Route("GET", f"{one}/history", f"{own}.history", "admin.read", catalogue.history),
+        Route("GET", f"{one}/history/live", f"{own}.history.live", "admin.read", catalogue.history_live),
+        Route("GET", f"{one}/raw", f"{own}.raw", may_get, catalogue.raw),
+        Route("GET", f"{one}/download.{{form}}", f"{own}.download", may_get, catalogue.download),
+        Route("GET", f"{one}/commands", f"{own}.commands", may_get, catalogue.commands),
+        Route("GET", f"{one}/edit", f"{own}.edit", "admin.apply", manifests.edit),
+        Route("GET", f"{one}/edit/live", f"{own}.edit.live", "admin.apply", manifests.edit_live),
+        Route("POST", f"{one}/edit", f"{own}.edit.submit", "admin.apply", manifests.save),
+        Route("GET", f"{one}/delete", f"{own}.delete", "admin.delete", catalogue_delete.confirm),
+        Route("POST", f"{one}/delete", f"{own}.delete.submit", "admin.delete", catalogue_delete.delete),
+    )
 
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -53,6 +79,18 @@ ROUTES: Final[tuple[Route, ...]] = (
     # Home.
     Route("GET", "/", "home", SIGNED_IN, home.home),
     Route("GET", "/live", "home.live", SIGNED_IN, home.live),
+    # The catalogue.
+    Route(
+        "GET", "/regions/-/connectivity", "regions.network", REGION.permission("list"), catalogue.network
+    ),
+    Route(
+        "GET", "/regions/-/connectivity/live", "regions.network.live", REGION.permission("list"),
+        catalogue.network_live,
+    ),
+    *(route for kind in KINDS.values() for route in _of_kind(kind)),
+    Route("GET", "/manifest", "manifest", "admin.apply", manifests.new),
+    Route("POST", "/manifest", "manifest.submit", "admin.apply", manifests.submit),
+    Route("GET", "/manifest/catalogue.yaml", "manifest.present", "admin.read", manifests.present),
     # Experiments.
     Route("GET", "/experiments", "experiments.list", "experiments.list", experiments.list_),
     Route("GET", "/experiments/live", "experiments.list.live", "experiments.list", experiments.list_live),

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import yaml
-from google.protobuf.json_format import MessageToDict
-
 from admin_ui.clients import Endpoint
 from admin_ui.list_state import ListState
-from admin_ui.presenters import moments
+from admin_ui.presenters import commands, moments
+from admin_ui.presenters.commands import Snippet
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
 
 SERVICE: Final = "kubeflow.pipelines.backend.api.v2beta1.ExperimentService"
@@ -59,14 +56,6 @@ def experiment(message: pb.Experiment) -> Experiment:
         created=moments.from_timestamp(message.created_at),
         last_run=moments.from_timestamp(message.last_run_created_at),
     )
-
-
-def raw(message: pb.Experiment, form: str) -> str:
-    """The message as YAML or JSON, in the names of its proto."""
-    value = MessageToDict(message, preserving_proto_field_name=True)
-    if form == "json":
-        return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 # --- filters ------------------------------------------------------------------------------------
@@ -121,61 +110,37 @@ def ids_filter(ids: Sequence[str]) -> str:
 # --- the same in a terminal ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Snippet:
-    tool: str
-    text: str
-
-
 def commands_for_one(endpoint: Endpoint, found: Experiment) -> list[Snippet]:
-    rest = endpoint.rest or "$PIPELINES_URL"
-    request = json.dumps({"experiment_id": found.id})
+    rest = commands.rest(endpoint)
     verb = "unarchive" if found.archived else "archive"
     path = f"{rest}/apis/v2beta1/experiments/{found.id}"
     return [
-        Snippet("curl", f'curl -H "Authorization: Bearer $TOKEN" {_url(path)}'),
-        Snippet(f"curl · {verb}", f'curl -X POST -H "Authorization: Bearer $TOKEN" {_url(f"{path}:{verb}")}'),
-        Snippet("grpcurl", _grpcurl(endpoint, "GetExperiment", request)),
+        Snippet("curl", commands.curl(path)),
+        Snippet(f"curl · {verb}", commands.curl(f"{path}:{verb}", options="-X POST")),
+        Snippet(
+            "grpcurl", commands.grpcurl(endpoint, f"{SERVICE}/GetExperiment", {"experiment_id": found.id})
+        ),
         Snippet(
             "kfp",
             _kfp(rest, f"print(client.get_experiment(experiment_id={json.dumps(found.id)}))"),
         ),
-        Snippet("roundhouse", f"roundhouse get experiment {shlex.quote(found.id)} -o yaml"),
+        Snippet("roundhouse", commands.roundhouse("get", "experiment", found.id, "-o", "yaml")),
     ]
 
 
 def commands_for_list(endpoint: Endpoint, request: pb.ListExperimentsRequest) -> list[Snippet]:
-    rest = endpoint.rest or "$PIPELINES_URL"
-    given = MessageToDict(request, preserving_proto_field_name=True)
-    given.pop("page_token", None)
-    fields = " ".join(f"--data-urlencode {shlex.quote(f'{key}={value}')}" for key, value in given.items())
-    curl = f'curl -G -H "Authorization: Bearer $TOKEN" {_url(f"{rest}/apis/v2beta1/experiments")} {fields}'
+    rest = commands.rest(endpoint)
+    given = commands.fields(request)
     arguments = ", ".join(
         f"{key}={json.dumps(given[key], ensure_ascii=False)}"
         for key in ("page_size", "sort_by", "namespace", "filter")
         if key in given
     )
     return [
-        Snippet("curl", curl.strip()),
-        Snippet("grpcurl", _grpcurl(endpoint, "ListExperiments", json.dumps(given, ensure_ascii=False))),
+        Snippet("curl", commands.curl(f"{rest}/apis/v2beta1/experiments", given)),
+        Snippet("grpcurl", commands.grpcurl(endpoint, f"{SERVICE}/ListExperiments", given)),
         Snippet("kfp", _kfp(rest, f"print(client.list_experiments({arguments}))")),
     ]
-
-
-def _url(url: str) -> str:
-    """Quoted for a shell, with a leading variable still expanded."""
-    if url.startswith("$"):
-        variable, slash, rest = url.partition("/")
-        return f'"{variable}"{shlex.quote(slash + rest)}'
-    return shlex.quote(url)
-
-
-def _grpcurl(endpoint: Endpoint, method: str, request: str) -> str:
-    plain = "" if endpoint.rest.startswith("https:") else "-plaintext "
-    return (
-        f'grpcurl {plain}-H "authorization: Bearer $TOKEN" -d {shlex.quote(request)} '
-        f"{shlex.quote(endpoint.target)} {SERVICE}/{method}"
-    )
 
 
 def _kfp(rest: str, line: str) -> str:

@@ -44,15 +44,19 @@ _OPERATIONS: Final = {
 }
 # Longer values are cut: the raw view has them whole.
 MAX_VALUE: Final = 240
+# What the server sets with every write: it says nothing beside a change of anything else.
+_BOOKKEEPING: Final = ("metadata.update_time", "metadata.resource_version", "metadata.generation")
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """Empty `before` or `after`: the field had no value."""
+    """Empty `before` or `after`: the field had no value. `partial`: of a list, what left it and what
+    came."""
 
     path: str
     before: str
     after: str
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def of_version(version: admin_pb2.Version) -> Entry:
     if not version.after.type_url:
         operation = "delete"
     shown = version.paths if operation == "update" else ()
-    return _entry(version, operation, changes=field_changes(before, after, shown))
+    return _entry(version, operation, changes=field_changes(before, after, shown), one=True)
 
 
 def of_audit(entry: admin_pb2.AuditEntry) -> Entry:
@@ -114,10 +118,14 @@ def _entry(
     *,
     changes: tuple[FieldChange, ...] = (),
     objects: tuple[Touched, ...] = (),
+    one: bool = False,
 ) -> Entry:
     parts = source.author.action.split(":")
     via = SOURCES.get(parts[0], parts[0]) if len(parts) > 1 else ""
     verb = parts[-1] if parts[-1] in VERBS else operation
+    if verb == "apply" and (one or len(objects) == 1):
+        # Of one object, what became of it says more than the way.
+        verb = operation
     title, icon, tone = VERBS.get(verb, (parts[-1].replace("_", " ").capitalize() or "Wrote", "edit", "info"))
     return Entry(
         source.revision,
@@ -148,34 +156,76 @@ def unpack(packed: AnyMessage) -> Message | None:
 def field_changes(
     before: Message | None, after: Message | None, paths: Iterable[str]
 ) -> tuple[FieldChange, ...]:
-    return tuple(FieldChange(path, value_at(before, path), value_at(after, path)) for path in paths)
+    """What differs at `paths`; of maps each key, of lists the elements that left and came."""
+    known = list(paths)
+    told = [path for path in known if not path.startswith(_BOOKKEEPING)] or known
+    return tuple(change for path in told for change in _differences(before, after, path))
+
+
+def _differences(before: Message | None, after: Message | None, path: str) -> Iterable[FieldChange]:
+    (old, field), (new, other) = _at(before, path), _at(after, path)
+    field = field or other
+    if field is None or not field.is_repeated:
+        yield FieldChange(path, _cut(_text(old, field)), _cut(_text(new, field)))
+    elif _is_map(field):
+        old, new = old or {}, new or {}
+        for key in sorted({*old, *new}):
+            if (key in old, old.get(key)) != (key in new, new.get(key)):
+                yield FieldChange(f"{path}.{key}", _cut(_text(old.get(key))), _cut(_text(new.get(key))))
+    else:
+        left, came = [[_text(each) for each in values or ()] for values in (old, new)]
+        gone, added = [t for t in left if t not in came], [t for t in came if t not in left]
+        partial = bool(gone or added)
+        texts = (gone, added) if partial else (left, came)
+        yield FieldChange(path, _cut("; ".join(texts[0])), _cut("; ".join(texts[1])), partial)
 
 
 def value_at(message: Message | None, path: str) -> str:
     """The value of a field path, as text for people; empty when it has none."""
+    return _cut(_text(*_at(message, path)))
+
+
+def _at(message: Message | None, path: str) -> tuple[Any, Any]:
+    """The value at a field path and its descriptor; None for a value or field that there is not."""
     value: Any = message
     field: Any = None
     for name in path.split("."):
         if not isinstance(value, Message):
-            return ""
+            return None, None
         field = value.DESCRIPTOR.fields_by_name.get(name)
         if field is None:
-            return ""
+            return None, None
         if field.message_type is not None and not field.is_repeated and not value.HasField(name):
-            return ""
+            return None, field
         value = getattr(value, name)
-    text = _text(value, field)
+    return value, field
+
+
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def _text(value: Any, field: Any) -> str:
+def _text(value: Any, field: Any = None) -> str:
+    if value is None:
+        return ""
     if isinstance(value, Message):
         if value.DESCRIPTOR.full_name == "google.protobuf.Timestamp":
             at = moments.from_timestamp(value)  # type: ignore[arg-type]
             return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
-        return json.dumps(MessageToDict(value, preserving_proto_field_name=True), ensure_ascii=False)
+        inside = MessageToDict(value, preserving_proto_field_name=True)
+        if any(isinstance(each, dict | list) for each in inside.values()):
+            return json.dumps(inside, ensure_ascii=False)
+        return ", ".join(f"{name} {each}" for name, each in inside.items())
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if field is not None and field.is_repeated:
-        return ", ".join(_text(each, None) for each in value)
+        if _is_map(field):
+            return ", ".join(f"{key}: {_text(each)}" for key, each in sorted(value.items()))
+        return ", ".join(_text(each) for each in value)
     if field is not None and field.enum_type is not None:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known else str(value)

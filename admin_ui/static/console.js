@@ -69,8 +69,33 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-autosubmit]")) event.target.form.requestSubmit();
   });
+  // On a phone the navigation is a strip: the page's own place in it is shown.
+  const own = $(".nav [aria-current]"), strip = own?.closest(".nav");
+  if (strip && strip.scrollWidth > strip.clientWidth) strip.scrollLeft = own.offsetLeft - strip.clientWidth / 3;
   const first = $("[data-autofocus]");
-  if (first) first.focus();
+  if (first) {
+    first.focus();
+    if (first.setSelectionRange) { first.setSelectionRange(0, 0); first.scrollTop = 0; }
+  }
+  // A text of one line mostly: Enter sends it, Shift and Enter begin another line.
+  for (const box of $$("[data-submit]")) {
+    box.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      box.form.requestSubmit();
+    });
+    if (!CSS.supports("field-sizing", "content")) {
+      const fit = () => { box.style.height = "auto"; box.style.height = `${box.scrollHeight + 2}px`; };
+      box.addEventListener("input", fit);
+      fit();
+    }
+  }
+  const mistake = $("[data-caret]");
+  if (mistake) {
+    const at = Number(mistake.dataset.caret), word = /^[\w.-]+|^./.exec(mistake.value.slice(at));
+    mistake.focus();
+    mistake.setSelectionRange(at, at + (word ? word[0].length : 0));
+  }
 
   // --- selection ------------------------------------------------------------------------------
   const boxes = () => $$('tbody input[name="id"]');
@@ -344,6 +369,7 @@
     x: () => { const box = cursor && $('input[name="id"]', cursor); if (box) { box.checked = !box.checked; selectionChanged(); } },
     p: togglePause,
     n: () => { const link = $("a[data-new]"); if (link) location.assign(link.href); },
+    e: () => { const link = $("a[data-edit]"); if (link) location.assign(link.href); },
     g: () => { prefix = Date.now(); },
   };
   document.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-"""The audit trail: who wrote what, newest first."""
+"""The audit trail: who wrote what, newest first. Each service has its own; that of access they share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import Any, Final
 from aiohttp import web
 
 from admin_ui import render, session, sse
-from admin_ui.clients import PIPELINES
+from admin_ui.catalogue import BY_KIND
+from admin_ui.clients import META, PIPELINES
 from admin_ui.list_state import PAGE_SIZES, ListState
 from admin_ui.pipelines import KIND, Pipelines
 from admin_ui.presenters import failures, history
+from admin_ui.presenters.history import Entry
+from admin_ui.records import ACCESS_STORE, Records
+from admin_ui.views import common
 from shared.pb.roundhouse.admin.v1 import admin_pb2
+from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import CallFailed
 
 FILTERS: Final = ("subject", "kind", "name")
-# The stores that leave a trail: the API's word -> ours.
-STORES: Final = {"": "Pipelines", "access": "Access"}
+# The kinds whose writes an open trail follows, by service.
+KINDS: Final = {META: tuple(BY_KIND), PIPELINES: (KIND,)}
 
 
 async def list_(request: web.Request) -> web.StreamResponse:
@@ -26,10 +31,10 @@ async def list_(request: web.Request) -> web.StreamResponse:
     except CallFailed as error:
         wrong = failures.by_field(error.failure)
         if state.page_token and ("page_token" in wrong or error.failure.code.name == "OUT_OF_RANGE"):
-            await session.flash(request, "That page is no longer there. This is the first page.", tone="info")
+            await session.flash(request, common.GONE_PAGE, tone="info")
             return render.redirect("/activity")
         raise
-    values["kinds"] = await _kinds(request)
+    values["kinds"] = await _kinds(request, values["store"])
     return await render.page(request, "activity/list.html", values)
 
 
@@ -43,35 +48,58 @@ async def live(request: web.Request) -> web.StreamResponse:
             tables={"rows": render.part(request, "activity/_rows.html", values)},
         )
 
-    return await sse.stream(request, look, (), feeds=[request.app[render.HUB].feed(PIPELINES, KIND)])
+    service = _store(request)
+    return await sse.stream(request, look, (), feeds=common.feeds(request, service, *KINDS.get(service, ())))
+
+
+def _stores(request: web.Request) -> dict[str, str]:
+    """The trails that there are: the address's word -> ours. The first one needs no word."""
+    services = request.app[render.CLIENTS].endpoints.values()
+    return {**{endpoint.name: endpoint.title for endpoint in services}, ACCESS_STORE: "Access"}
+
+
+def _store(request: web.Request) -> str:
+    stores = _stores(request)
+    given = request.query.get("store", "")
+    return given if given in stores else next(iter(stores))
 
 
 async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
     given = {name: request.query.get(name, "").strip() for name in FILTERS}
-    store = request.query.get("store", "")
-    store = store if store in STORES else ""
-    pipelines = Pipelines(render.caller(request))
-    answer = await pipelines.audit(
-        page_size=state.page_size, page_token=state.page_token, store=store, **given
-    )
+    store, stores = _store(request), _stores(request)
+    asked = admin_pb2.ListAuditRequest(page_size=state.page_size, page_token=state.page_token, **given)
+    if store == ACCESS_STORE:
+        asked.store = ACCESS_STORE
+        answer = await render.caller(request).anyone(AdminServiceStub, "ListAudit", asked)
+    else:
+        answer = await render.caller(request).admin(store, "ListAudit", asked)
     entries = [history.of_audit(entry) for entry in answer.entries]
+    word = "" if store == next(iter(stores)) else store
     return {
         "list": state,
         "given": given,
         "store": store,
-        "stores": STORES,
-        "extra": {name: value for name, value in {**given, "store": store}.items() if value},
+        "stores": stores,
+        "extra": {name: value for name, value in {**given, "store": word}.items() if value},
         "entries": entries,
-        "names": await pipelines.names_in(entries),
-        "next_token": answer.next_page_token,
+        "names": await names_in(request, entries),
+        "pages": state.pages(len(entries), None, answer.next_page_token),
         "page_sizes": PAGE_SIZES,
     }
 
 
-async def _kinds(request: web.Request) -> list[str]:
+async def names_in(request: web.Request, entries: list[Entry]) -> dict[str, str]:
+    """What people call the objects of `entries` whose names say nothing."""
+    if PIPELINES not in request.app[render.CLIENTS].endpoints:
+        return {}
+    return await Pipelines(render.caller(request)).names_in(entries)
+
+
+async def _kinds(request: web.Request, store: str) -> list[str]:
     """For the drop-down; it is a help, so without them the page stands."""
+    if store == ACCESS_STORE:
+        return ["user", "token", "sign_in_code"]
     try:
-        answer = await render.caller(request).admin(PIPELINES, "ListKinds", admin_pb2.ListKindsRequest())
+        return [kind.kind for kind in (await Records(render.caller(request), store).kinds()).kinds]
     except CallFailed:
         return []
-    return [kind.kind for kind in answer.kinds]

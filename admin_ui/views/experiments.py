@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any, Final
 
 import grpc
@@ -11,18 +10,20 @@ from aiohttp import web
 
 from admin_ui import render, session, sse
 from admin_ui.clients import PIPELINES
-from admin_ui.list_state import PAGE_SIZES, STATES, ListState
+from admin_ui.list_state import PAGE_SIZES, STATES, Column, ListState
 from admin_ui.pipelines import DEFAULT_ORDER, KIND, Pipelines, list_request
-from admin_ui.presenters import experiments, failures, history
+from admin_ui.presenters import experiments, failures
+from admin_ui.records import Records
+from admin_ui.views import common
+from admin_ui.views.common import feeds, is_invalid, raw_view, recovered
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
 from shared.rpc.client import CallFailed, Failure
 
-# Columns that can be sorted: the API's field, the heading, the order of a first click.
 COLUMNS: Final = (
-    ("display_name", "Name", "asc"),
-    ("storage_state", "State", "asc"),
-    ("created_at", "Created", "desc"),
-    ("description", "Description", "asc"),
+    Column("display_name", "Name", css="c-name"),
+    Column("storage_state", "State", css="c-state"),
+    Column("created_at", "Created", "desc", css="c-created"),
+    Column("description", "Description", css="c-description"),
 )
 FILTER_KEYS: Final = (
     "display_name",
@@ -71,14 +72,7 @@ async def list_live(request: web.Request) -> web.StreamResponse:
             tables={"rows": render.part(request, "experiments/_rows.html", values)},
         )
 
-    return await sse.stream(request, look, (), feeds=_feeds(request))
-
-
-def _feeds(request: web.Request) -> list[Any]:
-    """None for those who may not watch: their pages are as new as their last reload."""
-    if not render.person(request).may("admin.read"):
-        return []
-    return [request.app[render.HUB].feed(PIPELINES, KIND)]
+    return await sse.stream(request, look, (), feeds=feeds(request, PIPELINES, KIND))
 
 
 async def _facts(request: web.Request) -> Any:
@@ -96,7 +90,7 @@ async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
         **_frame(request, state),
         "rows": [experiments.experiment(message) for message in answer.experiments],
         "total": answer.total_size,
-        "next_token": answer.next_page_token,
+        "pages": state.pages(len(answer.experiments), answer.total_size, answer.next_page_token),
         "commands": experiments.commands_for_list(_endpoint(request), asked),
     }
 
@@ -105,7 +99,7 @@ def _frame(request: web.Request, state: ListState) -> dict[str, Any]:
     """What the page needs, whatever is in its table."""
     return {
         "list": state,
-        "here": f"/experiments{state.query(**_same_page(state))}",
+        "here": f"/experiments{state.here()}",
         "columns": COLUMNS,
         "order": state.order_by or DEFAULT_ORDER,
         "sentence": experiments.sentence(state),
@@ -115,15 +109,11 @@ def _frame(request: web.Request, state: ListState) -> dict[str, Any]:
         "multi_user": bool(state.namespace),
         "rows": [],
         "total": 0,
-        "next_token": "",
+        "pages": state.pages(0, 0, ""),
         "commands": [],
         "errors": {},
         "problem": None,
     }
-
-
-def _same_page(state: ListState) -> dict[str, Any]:
-    return {"page_token": state.page_token, "trail": state.trail, "page": state.page}
 
 
 async def _list_failed(request: web.Request, state: ListState, error: CallFailed) -> web.StreamResponse:
@@ -132,19 +122,11 @@ async def _list_failed(request: web.Request, state: ListState, error: CallFailed
     failure = error.failure
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
         raise error
-    wrong = failures.by_field(failure)
-    invalid = failure.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
-    if invalid and state.page_token:
-        # Whatever else is wrong, the first page says it.
-        await session.flash(
-            request, "That page of the list is no longer there. This is the first page.", tone="info"
-        )
-        return render.redirect(f"/experiments{state.first()}")
-    if invalid and state.order_by and "sort_by" in wrong:
-        await session.flash(request, f"The list cannot be sorted by “{state.order_by}”.", tone="warn")
-        return render.redirect(f"/experiments{state.query(order_by='')}")
+    elsewhere = await recovered(request, failure, state, "/experiments", order_field="sort_by")
+    if elsewhere is not None:
+        return elsewhere
     values = _frame(request, state)
-    if invalid and state.filter:
+    if is_invalid(failure) and state.filter:
         values["errors"] = {"filter": await _about_filter(request, state) or failure.message}
     else:
         values["problem"] = failure
@@ -205,13 +187,12 @@ async def detail_live(request: web.Request) -> web.StreamResponse:
             }
         )
 
-    return await sse.stream(request, look, (), feeds=_feeds(request))
+    return await sse.stream(request, look, (), feeds=feeds(request, PIPELINES, KIND))
 
 
 async def raw(request: web.Request) -> web.StreamResponse:
     message, values = await _load_one(request)
-    form = "json" if request.query.get("format") == "json" else "yaml"
-    values |= {"tab": "raw", "form": form, "text": experiments.raw(message, form)}
+    values |= {"tab": "raw", **raw_view(request, message)}
     return await render.page(request, "experiments/raw.html", values)
 
 
@@ -222,17 +203,8 @@ async def commands(request: web.Request) -> web.StreamResponse:
 
 
 async def download(request: web.Request) -> web.StreamResponse:
-    form = request.match_info["form"]
-    if form not in ("yaml", "json"):
-        raise web.HTTPNotFound
     message = await _pipelines(request).get(request.match_info["id"])
-    # A file name in a header: nothing that would need quoting.
-    safe = re.sub(r"[^A-Za-z0-9_-]", "", message.experiment_id) or "experiment"
-    return web.Response(
-        text=experiments.raw(message, form),
-        content_type="application/json" if form == "json" else "application/yaml",
-        headers={"Content-Disposition": f'attachment; filename="{safe}.{form}"'},
-    )
+    return common.download(request.match_info["form"], message, message.experiment_id)
 
 
 async def _load_one(request: web.Request) -> tuple[pb.Experiment, dict[str, Any]]:
@@ -242,19 +214,10 @@ async def _load_one(request: web.Request) -> tuple[pb.Experiment, dict[str, Any]
 
 async def _load_detail(request: web.Request) -> dict[str, Any]:
     id = request.match_info["id"]
-    (message, values), (entries, problem) = await asyncio.gather(_load_one(request), _timeline(request, id))
-    return {**values, "entries": entries, "problem": problem, "raw": experiments.raw(message, "yaml")}
+    (_, values), (entries, problem) = await asyncio.gather(_load_one(request), _timeline(request, id))
+    return {**values, "entries": entries, "problem": problem}
 
 
 async def _timeline(request: web.Request, id: str) -> tuple[Any, Failure | None]:
-    """The history, with the audit trail where the person may read it. A failure here is told beside
-    the experiment, not instead of it."""
-    pipelines, who = _pipelines(request), render.person(request)
-    try:
-        versions = (await pipelines.history(id)).versions if who.may("admin.read") else ()
-        entries = (
-            (await pipelines.audit(kind=KIND, name=id, page_size=50)).entries if who.may("audit.list") else ()
-        )
-    except CallFailed as error:
-        return (), error.failure
-    return history.timeline(versions, entries), None
+    records = Records(render.caller(request), PIPELINES)
+    return await records.timeline(render.person(request), KIND, id)

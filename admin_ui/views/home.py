@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 
 from admin_ui import render, sse
-from admin_ui.clients import PIPELINES
+from admin_ui.catalogue import BY_KIND, KINDS, Catalogue, CatalogueKind
+from admin_ui.clients import META, PIPELINES
 from admin_ui.list_state import ListState
 from admin_ui.pipelines import KIND, Pipelines
 from admin_ui.presenters import history
-from shared.pb.roundhouse.admin.v1 import admin_pb2
+from admin_ui.presenters.history import Entry
+from admin_ui.records import Records
+from admin_ui.views import common
+from admin_ui.views.activity import names_in
+from admin_ui.views.common import attempt
 from shared.rpc.client import CallFailed, Failure
 
 # Tokens that end within this time are worth a word.
 SOON: Final = timedelta(days=3)
 RECENT: Final = 8
-
-T = TypeVar("T")
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,12 @@ async def live(request: web.Request) -> web.StreamResponse:
         return sse.View(
             parts={
                 name: render.part(request, f"home/_{name}.html", values)
-                for name in ("health", "counts", "attention", "recent")
+                for name in ("health", "counts", "catalogue", "attention", "recent")
             }
         )
 
-    app = request.app
-    feeds = [app[render.HUB].feed(PIPELINES, KIND)] if PIPELINES in app[render.CLIENTS].endpoints else []
-    may_watch = render.person(request).may("admin.read")
-    return await sse.stream(request, look, [app[render.MONITOR]], feeds=feeds if may_watch else ())
+    feeds = [*common.feeds(request, META, *BY_KIND), *common.feeds(request, PIPELINES, KIND)]
+    return await sse.stream(request, look, [request.app[render.MONITOR]], feeds=feeds)
 
 
 async def _still_signed_in(request: web.Request) -> None:
@@ -66,40 +67,56 @@ async def _still_signed_in(request: web.Request) -> None:
 
 async def _load(request: web.Request) -> dict[str, Any]:
     """Never raises CallFailed: what cannot be known is a failure beside what can."""
-    who = render.person(request)
-    pipelines = Pipelines(render.caller(request))
-    facts, recent = await asyncio.gather(
-        _try(pipelines.facts()),
-        _try(pipelines.audit(page_size=RECENT)) if who.may("audit.list") else _nothing(),
+    enabled = request.app[render.CLIENTS].endpoints
+    catalogue, experiments, recent = await asyncio.gather(
+        _catalogue(request) if META in enabled else _nothing(),
+        _experiments(request) if PIPELINES in enabled else _nothing(),
+        _recent(request) if render.person(request).may("audit.list") else _nothing(),
     )
-    multi_user = not isinstance(facts, Failure) and facts.multi_user
-    active, archived = await asyncio.gather(
-        # Of all namespaces together there is no list.
-        _nothing() if multi_user else _try(pipelines.count(ListState())),
-        _nothing() if multi_user else _try(pipelines.count(ListState(state="archived"))),
-    )
-    entries = (
-        [history.of_audit(entry) for entry in recent.entries]
-        if isinstance(recent, admin_pb2.ListAuditResponse)
-        else []
-    )
+    entries = recent if isinstance(recent, list) else []
     return {
         "services": list(request.app[render.MONITOR].services.values()),
-        "facts": facts,
-        "active": active,
-        "archived": archived,
-        "recent": recent if recent is None or isinstance(recent, Failure) else entries,
-        "names": await pipelines.names_in(entries),
+        "catalogue": catalogue,
+        "experiments": experiments,
+        "facts": experiments["facts"] if experiments else None,
+        "recent": recent,
+        "names": await names_in(request, entries),
         "notices": _notices(request),
         "failed": lambda value: isinstance(value, Failure),
     }
 
 
-async def _try(call: Awaitable[T]) -> T | Failure:
-    try:
-        return await call
-    except CallFailed as error:
-        return error.failure
+async def _catalogue(request: web.Request) -> list[tuple[CatalogueKind, int | Failure]]:
+    """How many there are of each kind."""
+    found = Catalogue(render.caller(request))
+    counts = await asyncio.gather(*(attempt(found.count(kind)) for kind in KINDS.values()))
+    return list(zip(KINDS.values(), counts, strict=True))
+
+
+async def _experiments(request: web.Request) -> dict[str, Any]:
+    """How many are active and archived: None where it is not known of all namespaces together."""
+    pipelines = Pipelines(render.caller(request))
+    facts = await attempt(pipelines.facts())
+    if not isinstance(facts, Failure) and facts.multi_user:
+        return {"facts": facts, "active": None, "archived": None}
+    active, archived = await asyncio.gather(
+        attempt(pipelines.count(ListState())),
+        attempt(pipelines.count(ListState(state="archived"))),
+    )
+    return {"facts": facts, "active": active, "archived": archived}
+
+
+async def _recent(request: web.Request) -> list[Entry] | Failure:
+    """The last writes of all services. A service that does not answer is left out, unless none does."""
+    caller = render.caller(request)
+    asked = (Records(caller, service).audit(page_size=RECENT) for service in caller.clients.endpoints)
+    answers = await asyncio.gather(*map(attempt, asked))
+    known = [answer for answer in answers if not isinstance(answer, Failure)]
+    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    if failures and not known:
+        return failures[0]
+    entries = [history.of_audit(entry) for answer in known for entry in answer.entries]
+    return sorted(entries, key=lambda entry: entry.at or _LONG_AGO, reverse=True)[:RECENT]
 
 
 async def _nothing() -> None:

@@ -17,6 +17,9 @@ from shared.rest.style import Style
 from shared.rpc.method import HttpRule
 
 _MASK: Final = "google.protobuf.FieldMask"
+# So many query strings are remembered, of at most so many characters.
+_KEPT: Final = 256
+_KEPT_LENGTH: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Transcoder:
 
     def __init__(self, request: type[Message], rule: HttpRule, template: Template, style: Style) -> None:
         self._request = request
+        # Query strings and the requests that they mean, serialized.
+        self._asked: dict[str, bytes] = {}
         self._style = style
         descriptor = descriptors.of(request)
         self._bindings = [_Binding.of(descriptor, variable) for variable in template.variables]
@@ -73,6 +78,19 @@ class Transcoder:
 
         `resume_token` is set on the field of that name. Raises InvalidArgument naming every field
         that is wrong, with "body" and "query" for what belongs to none."""
+        if body or found.parts or resume_token or not 0 < len(query_string) <= _KEPT_LENGTH:
+            return self._read(found, query_string, body, resume_token)
+        # Lists: whoever polls asks the same again and again.
+        known = self._asked.get(query_string)
+        if known is not None:
+            return self._request.FromString(known)
+        message = self._read(found, query_string, body, resume_token)
+        self._asked[query_string] = message.SerializeToString()
+        if len(self._asked) > _KEPT:
+            del self._asked[next(iter(self._asked))]
+        return message
+
+    def _read(self, found: Found[Any], query_string: str, body: bytes, resume_token: str) -> Message:
         message = self._request()
         reading = Reading(self._style.unknown_body)
         loaded = self._read_body(message, body, reading) if body and self.reads_body else None

@@ -127,12 +127,15 @@ class Pipeline:
         opened = checked = time.monotonic()
         while True:
             left, reason = self._until(call, opened)
+            limit = asyncio.timeout(left)
             try:
-                async with asyncio.timeout(left):
+                async with limit:
                     message = await anext(answers)
             except StopAsyncIteration:
                 return
             except TimeoutError:
+                if not limit.expired():
+                    raise
                 raise reason from None
             if time.monotonic() - checked > _RECHECK:
                 await self._admit(call)

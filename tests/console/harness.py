@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,12 +136,21 @@ class Console:
 
 @asynccontextmanager
 async def console_of(
-    service: TestService, data: Path, *, clock: Clock = time.time, target: str = "", **settings: Any
+    service: TestService,
+    data: Path,
+    *,
+    name: str = "pipelines",
+    beside: Mapping[str, TestService] | None = None,
+    clock: Clock = time.time,
+    target: str = "",
+    **settings: Any,
 ) -> AsyncIterator[Console]:
-    """The console for one running service, as the process would serve it."""
-    config = Config.load(
-        {}, data=data, services=f"pipelines={target or service.target}", http_port="0", **settings
-    )
+    """The console for one running service called `name`, and for those `beside` it, as the process
+    would serve it."""
+    targets = {name: target or service.target}
+    targets |= {other: found.target for other, found in (beside or {}).items()}
+    services = ",".join(f"{one}={where}" for one, where in targets.items())
+    config = Config.load({}, data=data, services=services, only=",".join(targets), http_port="0", **settings)
     runner = web.AppRunner(
         build_app(config, clock=clock), access_log=None, shutdown_timeout=1.0, max_line_size=65536
     )

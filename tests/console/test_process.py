@@ -27,6 +27,7 @@ async def test_it_starts_serves_and_stops_cleanly(tmp_path: Path, pipelines: Tes
         "ROUNDHOUSE_HTTP_PORT": "0",
         "ROUNDHOUSE_PORTS_FILE": str(ports),
         "ROUNDHOUSE_SERVICES": f"pipelines={pipelines.target}",
+        "ROUNDHOUSE_ONLY": "pipelines",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "admin_ui", env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
@@ -65,9 +66,10 @@ def test_services_that_cannot_be_read_are_refused(value: str):
 
 
 def test_services_are_on_the_counted_ports_or_where_they_are_said_to_be():
-    [one] = endpoints(Config.load({}, base_port="9000", http_port="1"))
-    assert (one.target, one.rest) == ("127.0.0.1:9040", "http://127.0.0.1:9041")
-    [one] = endpoints(Config.load({}, services="pipelines=peer:1234"))
+    meta, pipelines = endpoints(Config.load({}, base_port="9000", http_port="1"))
+    assert (meta.target, meta.rest) == ("127.0.0.1:9010", "http://127.0.0.1:9011")
+    assert (pipelines.target, pipelines.rest) == ("127.0.0.1:9040", "http://127.0.0.1:9041")
+    [one] = endpoints(Config.load({}, services="pipelines=peer:1234", only="pipelines"))
     assert (one.target, one.rest) == ("peer:1234", "")
 
 

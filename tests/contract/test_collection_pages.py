@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from shared.resource.counter import Counter
 from shared.resource.definition import CLAIM, Definition
 from shared.storage.memory import MemoryStore
 from shared.storage.mongo import MongoStore
-from shared.storage.port import Author, Delete, Expect, Put, Query, Store
+from shared.storage.port import Author, Delete, Expect, Put, Query, Record, Store
 from shared.storage.sqlite import SqliteStore
 
 BY = Author("test", "test:experiment:write")
@@ -310,3 +310,33 @@ def changed(name: str, row: Row | None) -> Put | Delete:
     if row is None:
         return Delete("experiment", name, Expect.ANY)
     return Put("experiment", name, row.experiment(name).SerializeToString())
+
+
+class Interrupted(MemoryStore):
+    """A peer commits just before each of the first scans."""
+
+    interruptions = 0
+    number = 0
+
+    async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
+        if self.interruptions:
+            self.interruptions -= 1
+            self.number += 1
+            await self.commit([changed(f"peer{self.number}", Row("p", "", 0, 1))], by=BY)
+        async for record in super().scan(query, at=at):
+            yield record
+
+
+@pytest.mark.parametrize("interruptions", [0, 1, 2, 5])
+@pytest.mark.parametrize("filter", [EVERYTHING, Compare("description", "=", "")])
+async def test_rows_and_total_are_of_one_revision(interruptions: int, filter: Node) -> None:
+    of, new_id = kind()
+    store = Interrupted([of.storage(), CLAIM, MARK])
+    await store.open()
+    collection = Collection(store, of)
+    await stored(collection, [Row("a", "", 0, 1), Row("b", "", 0, 1)], new_id)
+    store.interruptions = interruptions
+    page = await collection.page(PageRequest(100, Ordering(), filter, total=True))
+    assert page.total == len(page.records) >= 2
+    seen = [record.name async for record in store.scan(Query("experiment"), at=page.revision)]
+    assert ids(page) == seen

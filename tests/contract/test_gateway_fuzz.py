@@ -96,4 +96,5 @@ async def test_never_internal_or_unknown_whatever_the_bytes(scale: Callable[[int
                 assert orjson.loads(text)["code"] not in (2, 13), answer[:500]
 
         await asyncio.to_thread(check)
-    assert {200, 400, 401, 404, 405} <= seen
+    # Without one of these the requests are not what they are meant to be.
+    assert {200, 400, 404, 405} <= seen

@@ -268,7 +268,7 @@ async def watch(store: MongoStore, world: World, seen: dict[int, Commit]) -> Non
 async def test_any_interleaving_keeps_the_promises(
     breaks: float, patience: float, scale: Callable[[int, int], int]
 ) -> None:
-    for seed in range(scale(3, 80)):
+    for seed in range(scale(3, 40)):
         await storm(seed, breaks, patience)
 
 

@@ -19,9 +19,11 @@ pytestmark = [
 def signed_in(house: House, environment: str, who: str) -> list[str]:
     """What makes the command line send a token. The first generation has no option for it: a header
     in its context file, as the SDK reads it."""
-    if environment == "kfp-2":
-        return ["--existing-token", house.tokens[who]]
     context = house.home / ".config" / "kfp" / "context.json"
+    if environment == "kfp-2":
+        # It would prefer what the first generation left there.
+        context.unlink(missing_ok=True)
+        return ["--existing-token", house.tokens[who]]
     context.parent.mkdir(parents=True, exist_ok=True)
     context.write_text(
         json.dumps(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,9 +72,16 @@ def test_pids_are_those_of_now() -> None:
     assert reader.pids == {"console": 8}
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder in which a socket's path fits, wherever the tests' own folders are."""
+    with tempfile.TemporaryDirectory(prefix="rh") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("name", ["data", "with space", "odd; name #1"])
-def test_supervisord_reads_the_configuration(tmp_path: Path, name: str) -> None:
-    run, logs = tmp_path / name / "run", tmp_path / name / "logs"
+def test_supervisord_reads_the_configuration(short_path: Path, name: str) -> None:
+    run, logs = short_path / name / "run", short_path / name / "logs"
     run.mkdir(parents=True)
     logs.mkdir()
     path = run / CONFIGURATION

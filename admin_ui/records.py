@@ -1,0 +1,92 @@
+"""What the console asks of AdminService, which every service serves alike: objects of any kind with
+their revisions, manifests, histories and the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from admin_ui.clients import Caller
+from admin_ui.presenters import history
+from admin_ui.presenters.history import Entry
+from admin_ui.session import Person
+from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
+from shared.rpc.client import CallFailed, Failure, failure_of
+
+# Seconds that a manifest may take: thousands of objects are one commit.
+APPLY_DEADLINE: Final = 60.0
+# Versions of one object that a page shows at once.
+VERSIONS: Final = 50
+ACCESS_STORE: Final = "access"
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Calls to `service` as `caller`. Every method raises CallFailed unless it says otherwise."""
+
+    caller: Caller
+    service: str
+
+    async def _call(self, method: str, request: Any, timeout: float | None = None) -> Any:
+        if timeout is None:
+            return await self.caller.admin(self.service, method, request)
+        return await self.caller.call(self.service, AdminServiceStub, method, request, timeout=timeout)
+
+    async def kinds(self) -> pb.ListKindsResponse:
+        return await self._call("ListKinds", pb.ListKindsRequest())
+
+    async def get(self, kind: str, name: str) -> pb.Object:
+        return await self._call("Get", pb.GetRequest(kind=kind, name=name))
+
+    async def apply(
+        self, manifest: str, *, prune: bool = False, dry_run: bool = False, revision: int = 0
+    ) -> pb.ApplyResponse:
+        request = pb.ApplyRequest(manifest=manifest, prune=prune, dry_run=dry_run, revision=revision)
+        return await self._call("Apply", request, APPLY_DEADLINE)
+
+    async def delete(self, kind: str, name: str, revision: int) -> pb.DeleteResponse:
+        return await self._call("Delete", pb.DeleteRequest(kind=kind, name=name, revision=revision))
+
+    async def history(self, kind: str, name: str, page_token: str = "") -> pb.HistoryResponse:
+        request = pb.HistoryRequest(kind=kind, name=name, page_size=VERSIONS, page_token=page_token)
+        return await self._call("History", request)
+
+    async def audit(self, **fields: Any) -> pb.ListAuditResponse:
+        return await self._call("ListAudit", pb.ListAuditRequest(**fields))
+
+    async def export(self, kinds: Sequence[str]) -> AsyncIterator[pb.Object]:
+        """Every object of `kinds`, at one revision."""
+        stub = AdminServiceStub(self.caller.clients.channel(self.service))
+        answers = stub.Export(
+            pb.ExportRequest(kinds=kinds), metadata=self.caller.metadata, timeout=APPLY_DEADLINE
+        )
+        try:
+            async for found in answers:
+                yield found
+        except grpc.RpcError as error:
+            raise CallFailed(failure_of(error)) from error
+        finally:
+            answers.cancel()
+
+    async def since(self, kind: str, name: str, revision: int) -> list[Entry]:
+        """The writes of one object after `revision`, newest first."""
+        versions = (await self.history(kind, name)).versions
+        return [history.of_version(version) for version in versions if version.revision > revision]
+
+    async def timeline(self, who: Person, kind: str, name: str) -> tuple[Sequence[Entry], Failure | None]:
+        """The history, with the audit trail where `who` may read it. Never raises: a failure here is
+        told beside the object, not instead of it."""
+        try:
+            versions = (await self.history(kind, name)).versions if who.may("admin.read") else ()
+            entries = (
+                (await self.audit(kind=kind, name=name, page_size=VERSIONS)).entries
+                if who.may("audit.list")
+                else ()
+            )
+        except CallFailed as error:
+            return (), error.failure
+        return history.timeline(versions, entries), None

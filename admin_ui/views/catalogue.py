@@ -1,0 +1,331 @@
+"""The catalogue: lists and single resources of its four kinds, and both of them live.
+
+One set of views for all kinds: a route's name begins with its kind's collection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+from aiohttp import web
+
+from admin_ui import render, sse
+from admin_ui.catalogue import DEPLOYMENT, KINDS, REGION, RESOURCE, SERVICE, Catalogue, CatalogueKind
+from admin_ui.clients import META, Endpoint
+from admin_ui.list_state import PAGE_SIZES, CatalogueState
+from admin_ui.presenters import catalogue, connectivity, failures, filters
+from admin_ui.presenters.catalogue import Thing
+from admin_ui.presenters.history import of_version as history_of
+from admin_ui.records import Records
+from admin_ui.views import common
+from shared.rpc.client import CallFailed, Failure
+
+# Rows of a table that is one panel of a page.
+PANEL: Final = 20
+# The kinds that a page shows besides its own, by the page's kind.
+RELATED: Final = {"region": ("deployment",), "service": ("resource", "deployment")}
+
+
+def kind_of(request: web.Request) -> CatalogueKind:
+    return KINDS[request[render.ROUTE].split(".")[0]]
+
+
+def endpoint(request: web.Request) -> Endpoint:
+    return request.app[render.CLIENTS].endpoints[META]
+
+
+def records(request: web.Request) -> Records:
+    return Records(render.caller(request), META)
+
+
+def _base(kind: CatalogueKind) -> str:
+    return f"/{kind.plural}"
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+async def list_(request: web.Request) -> web.StreamResponse:
+    kind, state = kind_of(request), CatalogueState.parse(request.query)
+    try:
+        values = await _load(request, kind, state)
+    except CallFailed as error:
+        return await _list_failed(request, kind, state, error, "catalogue/list.html")
+    return await render.page(request, "catalogue/list.html", values)
+
+
+async def list_live(request: web.Request) -> web.StreamResponse:
+    kind, state = kind_of(request), CatalogueState.parse(request.query)
+
+    async def look() -> sse.View:
+        values = await _load(request, kind, state)
+        return sse.View(
+            parts={
+                name: render.part(request, f"catalogue/_{name}.html", values)
+                for name in ("count", "pager", "empty")
+            },
+            tables={"rows": render.part(request, "catalogue/_rows.html", values)},
+        )
+
+    return await sse.stream(request, look, (), feeds=common.feeds(request, META, kind.kind))
+
+
+async def _load(request: web.Request, kind: CatalogueKind, state: CatalogueState) -> dict[str, Any]:
+    asked = kind.asked(state)
+    answer = await Catalogue(render.caller(request)).list(kind, asked)
+    rows = [catalogue.thing(kind, message) for message in getattr(answer, kind.plural)]
+    total = answer.total_results_count
+    pages = state.pages(
+        len(rows),
+        offset=answer.current_offset,
+        total=total,
+        previous_token=answer.prev_page_token,
+        next_token=answer.next_page_token,
+    )
+    shown = catalogue.commands_for_list(endpoint(request), kind, asked)
+    return {**_frame(kind, state), "rows": rows, "total": total, "pages": pages, "commands": shown}
+
+
+def _frame(kind: CatalogueKind, state: CatalogueState) -> dict[str, Any]:
+    """What a list's page needs, whatever is in its table."""
+    within = f"of {kind.parent} {state.parent}" if state.parent else ""
+    return {
+        "kind": kind,
+        "base": _base(kind),
+        "list": state,
+        "here": f"{_base(kind)}{state.here()}",
+        "sentence": filters.sentence(kind.plural, state.filter, within=within),
+        "page_sizes": PAGE_SIZES,
+        "rows": [],
+        "total": 0,
+        "pages": None,
+        "commands": [],
+        "errors": {},
+        "caret": None,
+        "problem": None,
+    }
+
+
+async def _list_failed(
+    request: web.Request, kind: CatalogueKind, state: CatalogueState, error: CallFailed, template: str
+) -> web.StreamResponse:
+    """A place or an order that there is not leads to where there is something; a filter that is
+    wrong is shown under its box with a caret; anything else in place of the table."""
+    failure = error.failure
+    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
+        raise error
+    elsewhere = await common.recovered(request, failure, state, _base(kind), order_field="order_by")
+    if elsewhere is not None:
+        return elsewhere
+    values = {**_frame(kind, state), "problem": failure, **_mistakes(failure, state)}
+    return await render.page(request, template, values, status=failures.explain(failure).status)
+
+
+def _mistakes(failure: Failure, state: CatalogueState) -> dict[str, Any]:
+    """What is wrong with what was typed; nothing when that is not it."""
+    wrong = failures.by_field(failure)
+    told = {field: wrong[field] for field in ("filter", "parent") if field in wrong and getattr(state, field)}
+    if not common.is_invalid(failure) or not told:
+        return {}
+    position = failure.position if "filter" in told else None
+    caret = filters.caret(state.filter, position) if position is not None else None
+    return {"errors": told, "caret": caret, "problem": None}
+
+
+# --- how regions are connected ------------------------------------------------------------------
+
+
+async def network(request: web.Request) -> web.StreamResponse:
+    state = CatalogueState.parse(request.query)
+    try:
+        values = await _load_network(request, state)
+    except CallFailed as error:
+        return await _list_failed(request, REGION, state, error, "catalogue/network.html")
+    return await render.page(request, "catalogue/network.html", values)
+
+
+async def network_live(request: web.Request) -> web.StreamResponse:
+    state = CatalogueState.parse(request.query)
+
+    async def look() -> sse.View:
+        values = await _load_network(request, state)
+        return sse.View(parts={"network": render.part(request, "catalogue/_network.html", values)})
+
+    return await sse.stream(request, look, (), feeds=common.feeds(request, META, REGION.kind))
+
+
+async def _load_network(request: web.Request, state: CatalogueState) -> dict[str, Any]:
+    """Of the regions that the filter selects, the first ones by name."""
+    asked = REGION.asked(state.replace(page_size=connectivity.MOST, page_token="", order_by=""))
+    answer = await Catalogue(render.caller(request)).list(REGION, asked)
+    regions = connectivity.ordered(catalogue.thing(REGION, message) for message in answer.regions)
+    shown = {region.name for region in regions}
+    outside = sum(link.target not in shown for link in connectivity.links(regions))
+    return {
+        **_frame(REGION, state),
+        "rows": regions,
+        "total": answer.total_results_count,
+        "matrix": connectivity.matrix(regions),
+        "picture": connectivity.network(regions) if regions else None,
+        "outside": outside,
+    }
+
+
+# --- one resource -------------------------------------------------------------------------------
+
+
+async def detail(request: web.Request) -> web.StreamResponse:
+    try:
+        values = await _load_detail(request)
+    except CallFailed as error:
+        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return await _gone(request, error)
+    values |= {"tab": "overview"}
+    return await render.page(request, f"catalogue/{kind_of(request).kind}.html", values)
+
+
+async def _gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
+    """What is left of a deleted resource is its history, which says who deleted it and when."""
+    kind = kind_of(request)
+    name = kind.name(request.match_info)
+    entries, _ = await records(request).timeline(render.person(request), kind.kind, name)
+    if not entries:
+        raise error
+    values = {"kind": kind, "name": name, "entries": entries, "problem": None}
+    return await render.page(request, "catalogue/gone.html", values, status=404)
+
+
+async def detail_live(request: web.Request) -> web.StreamResponse:
+    kind = kind_of(request)
+
+    async def look() -> sse.View:
+        values = await _load_detail(request)
+        names = ("heading", "summary", "recent", *_PANELS[kind.kind])
+        return sse.View(
+            parts={name: render.part(request, f"catalogue/_{name}.html", values) for name in names}
+        )
+
+    watched = (kind.kind, *RELATED.get(kind.kind, ()))
+    return await sse.stream(request, look, (), feeds=common.feeds(request, META, *watched))
+
+
+_PANELS: Final = {
+    "region": ("links", "deployments"),
+    "service": ("versions", "resources", "deployments"),
+    "deployment": (),
+    "resource": (),
+}
+
+
+async def load_one(request: web.Request) -> tuple[Any, dict[str, Any]]:
+    kind = kind_of(request)
+    message = await Catalogue(render.caller(request)).get(kind, kind.name(request.match_info))
+    return message, {"kind": kind, "one": catalogue.thing(kind, message)}
+
+
+async def _load_detail(request: web.Request) -> dict[str, Any]:
+    kind = kind_of(request)
+    name = kind.name(request.match_info)
+    (_, values), (entries, problem), panels = await asyncio.gather(
+        load_one(request),
+        records(request).timeline(render.person(request), kind.kind, name),
+        _panels(request, kind, name),
+    )
+    one: Thing = values["one"]
+    if kind is REGION:
+        coming = panels["coming"]
+        known = [] if isinstance(coming, Failure) else coming
+        panels["picture"] = connectivity.neighbourhood(one, known)
+    return {**values, **panels, "entries": entries, "problem": problem}
+
+
+async def _panels(request: web.Request, kind: CatalogueKind, name: str) -> dict[str, Any]:
+    """What stands beside the resource; of each a failure is told in its place."""
+    found = Catalogue(render.caller(request))
+    panels: dict[str, Any] = {"failed": lambda value: isinstance(value, Failure)}
+    if kind is REGION:
+        coming, deployments = await asyncio.gather(
+            common.attempt(found.linking_to(name, connectivity.MOST)),
+            common.attempt(found.deployments_of(name, PANEL)),
+        )
+        if not isinstance(coming, Failure):
+            coming = [catalogue.thing(REGION, message) for message in coming.regions]
+        panels |= {"coming": coming, "deployments": _table(DEPLOYMENT, deployments)}
+    if kind is SERVICE:
+        resources, deployments = await asyncio.gather(
+            common.attempt(found.resources_of(name, PANEL)),
+            common.attempt(found.deployments_of(name, PANEL)),
+        )
+        panels |= {
+            "resources": _table(RESOURCE, resources),
+            "deployments": _table(DEPLOYMENT, deployments),
+        }
+    return panels
+
+
+def _table(kind: CatalogueKind, answer: Any) -> Any:
+    if isinstance(answer, Failure):
+        return answer
+    return {
+        "rows": [catalogue.thing(kind, message) for message in getattr(answer, kind.plural)],
+        "total": answer.total_results_count,
+    }
+
+
+async def history(request: web.Request) -> web.StreamResponse:
+    values = await _load_history(request)
+    return await render.page(request, "catalogue/history.html", {**values, "tab": "history"})
+
+
+async def history_live(request: web.Request) -> web.StreamResponse:
+    async def look() -> sse.View:
+        values = await _load_history(request)
+        return sse.View(
+            parts={
+                name: render.part(request, f"catalogue/_{name}.html", values)
+                for name in ("heading", "timeline")
+            }
+        )
+
+    return await sse.stream(request, look, (), feeds=common.feeds(request, META, kind_of(request).kind))
+
+
+async def _load_history(request: web.Request) -> dict[str, Any]:
+    """The audit trail fills in the first page only: it has no tokens in common with the history."""
+    kind = kind_of(request)
+    name, before = kind.name(request.match_info), request.query.get("before", "")
+    found = records(request)
+    (_, values), versions = await asyncio.gather(load_one(request), found.history(kind.kind, name, before))
+    entries, problem = (
+        ([history_of(version) for version in versions.versions], None)
+        if before or versions.next_page_token
+        else await found.timeline(render.person(request), kind.kind, name)
+    )
+    return {
+        **values,
+        "entries": entries,
+        "problem": problem,
+        "before": before,
+        "older": versions.next_page_token,
+    }
+
+
+async def raw(request: web.Request) -> web.StreamResponse:
+    message, values = await load_one(request)
+    values |= {"tab": "raw", **common.raw_view(request, message)}
+    return await render.page(request, "catalogue/raw.html", values)
+
+
+async def commands(request: web.Request) -> web.StreamResponse:
+    _, values = await load_one(request)
+    shown = catalogue.commands_for_one(endpoint(request), kind_of(request), values["one"].name)
+    values |= {"tab": "commands", "commands": shown}
+    return await render.page(request, "catalogue/commands.html", values)
+
+
+async def download(request: web.Request) -> web.StreamResponse:
+    message, values = await load_one(request)
+    return common.download(request.match_info["form"], message, values["one"].id)

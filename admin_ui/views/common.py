@@ -1,0 +1,83 @@
+"""What the views of several kinds do alike: live feeds, lists that cannot be shown, raw views."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, TypeVar
+
+import grpc
+from aiohttp import web
+from google.protobuf.message import Message
+
+from admin_ui import render, session
+from admin_ui.list_state import ListQuery
+from admin_ui.live import Feed
+from admin_ui.presenters import failures, raw
+from shared.rpc.client import CallFailed, Failure
+
+T = TypeVar("T")
+
+_INVALID: Final = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE})
+GONE_PAGE: Final = "That page of the list is no longer there. This is the first page."
+
+
+def feeds(request: web.Request, service: str, *kinds: str) -> Sequence[Feed]:
+    """None for those who may not watch: their pages are as new as their last reload. None of a
+    service that is not enabled here."""
+    app = request.app
+    if not render.person(request).may("admin.read") or service not in app[render.CLIENTS].endpoints:
+        return []
+    return [app[render.HUB].feed(service, kind) for kind in kinds]
+
+
+def is_invalid(failure: Failure) -> bool:
+    """The question itself is wrong, not the service."""
+    return failure.code in _INVALID
+
+
+async def recovered(
+    request: web.Request, failure: Failure, state: ListQuery, base: str, *, order_field: str
+) -> web.Response | None:
+    """Where to go when a list cannot be shown for its place or its order: a place that is gone leads
+    to the first page, an order that there is not is left out. None when it is something else."""
+    if not is_invalid(failure):
+        return None
+    if state.page_token:
+        # Whatever else is wrong, the first page says it.
+        await session.flash(request, GONE_PAGE, tone="info")
+        return render.redirect(f"{base}{state.first()}")
+    if state.order_by and order_field in failures.by_field(failure):
+        await session.flash(request, f"The list cannot be sorted by “{state.order_by}”.", tone="warn")
+        return render.redirect(f"{base}{state.query(order_by='')}")
+    return None
+
+
+def raw_view(request: web.Request, message: Message) -> dict[str, Any]:
+    form = "json" if request.query.get("format") == "json" else "yaml"
+    return {"form": form, "text": raw.text(message, form)}
+
+
+def download(form: str, message: Message, name: str) -> web.Response:
+    """Raises HTTPNotFound for a form that there is not."""
+    if form not in raw.FORMS:
+        raise web.HTTPNotFound
+    return attachment(raw.text(message, form), name, form)
+
+
+def attachment(text: str, name: str, form: str) -> web.Response:
+    # A file name in a header: nothing that would need quoting.
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "object"
+    return web.Response(
+        text=text,
+        content_type="application/json" if form == "json" else "application/yaml",
+        headers={"Content-Disposition": f'attachment; filename="{safe}.{form}"'},
+    )
+
+
+async def attempt(call: Awaitable[T]) -> T | Failure:
+    """What `call` answers, or why it failed: for panels that stand beside what did not fail."""
+    try:
+        return await call
+    except CallFailed as error:
+        return error.failure
