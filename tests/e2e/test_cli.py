@@ -176,7 +176,7 @@ def test_nothing_runs(tmp_path: Path) -> None:
     where = ["--base-port", str(base), "--token-file", str(token), "--data", str(tmp_path / "data")]
     result = roundhouse("list", "experiments", *where)
     assert result.returncode == 1
-    assert f"UNAVAILABLE from pipelines: nothing answers at {HOST}:{base + 40}" in result.stderr
+    assert f"UNAVAILABLE from meta: nothing answers at {HOST}:{base + 10}" in result.stderr
     doctor = roundhouse("doctor", *where)
     assert doctor.returncode == 0, doctor.stdout
     assert "not running; start it with `make run-all`" in doctor.stdout
