@@ -14,14 +14,39 @@ from typing import Final
 
 import orjson
 
-from bench import durable, h2load, machine, mlflow, report, transports
+from bench import (
+    durable,
+    etcd,
+    h2load,
+    machine,
+    meta_filters,
+    meta_pages,
+    meta_reads,
+    meta_snapshot,
+    meta_watch,
+    mlflow,
+    report,
+    transports,
+)
 from bench.client import BadAnswer
 from bench.processes import ROOT, NotStarted
 from bench.rounds import Result
 
 CACHE: Final = ROOT / ".cache" / "bench"
 Run = Callable[..., Iterator[Result]]
-SECTIONS: Final[dict[str, Run]] = {"a": transports.run, "b": mlflow.run, "c": durable.run}
+SECTIONS: Final[dict[str, Run]] = {
+    "a": transports.run,
+    "b": mlflow.run,
+    "c": durable.run,
+    "d": meta_reads.run,
+    "e": meta_pages.run,
+    "f": meta_filters.run,
+    "g": meta_watch.run,
+    "h": meta_snapshot.run,
+}
+GROUPS: Final = {"pipelines": ("a", "b", "c"), "meta": ("d", "e", "f", "g", "h")}
+# Sections that load servers with h2load.
+_LOADED: Final = ("a", "d")
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,7 +55,10 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a smoke run: one round of few requests, no MLflow"
     )
     parser.add_argument(
-        "--only", default="", help="comma-separated sections: a transports, b MLflow, c writes"
+        "--only",
+        default="",
+        help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
+        "e pages, f push-down, g watches, h snapshot (together: meta)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")
@@ -41,14 +69,18 @@ def main() -> int:
     """0 when everything was measured, whether or not it meets its target; 1 when something could
     not be."""
     arguments = _arguments()
-    wanted = [name for name in arguments.only.split(",") if name] or list(SECTIONS)
+    named = [name for name in arguments.only.split(",") if name]
+    wanted = [section for name in named for section in GROUPS.get(name, (name,))] or list(SECTIONS)
     if unknown := set(wanted) - SECTIONS.keys():
         sys.exit(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if arguments.quick and not arguments.only:
         wanted.remove("b")
-    missing = [h2load.HINT] if "a" in wanted and not h2load.installed() else []
-    if missing:
-        wanted.remove("a")
+    missing = []
+    if not h2load.installed() and not set(_LOADED).isdisjoint(wanted):
+        missing.append(h2load.HINT)
+        wanted = [name for name in wanted if name not in _LOADED]
+    if not etcd.installed() and "g" in wanted:
+        missing.append(etcd.HINT)
     results: list[Result] = []
     failed = False
     rounds, scale = (1, 0.1) if arguments.quick else (arguments.rounds, 1.0)

@@ -39,6 +39,12 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory that a process holds now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def facts() -> dict[str, str]:
     """What a reader must know to judge the numbers; nothing that names the machine."""
     model = next(

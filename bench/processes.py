@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -82,8 +82,8 @@ def _wait(
 
 
 @contextmanager
-def pipelines(data: Path) -> Iterator[Server]:
-    """The pipelines service over SQLite in `data`, authentication on."""
+def service(name: str, data: Path) -> Iterator[Server]:
+    """A service of ours over SQLite in `data`, authentication on."""
     ports = data / "ports.json"
     ports.unlink(missing_ok=True)
     env = {
@@ -93,9 +93,14 @@ def pipelines(data: Path) -> Iterator[Server]:
         "ROUNDHOUSE_HTTP_PORT": "0",
         "ROUNDHOUSE_PORTS_FILE": str(ports),
     }
-    command = [sys.executable, "-m", "services.pipelines"]
-    with process(command, data / "pipelines.log", lambda: _written(ports), env) as server:
+    command = [sys.executable, "-m", f"services.{name}"]
+    with process(command, data / f"{name}.log", lambda: _written(ports), env) as server:
         yield server
+
+
+def pipelines(data: Path) -> AbstractContextManager[Server]:
+    """The pipelines service over SQLite in `data`, authentication on."""
+    return service("pipelines", data)
 
 
 @contextmanager

@@ -12,6 +12,11 @@ TITLES: Final = {
     "a": "(a) Reads, beside a handler that answers ready bytes (requests per second of server CPU)",
     "b": "(b) Beside MLflow's tracking server on SQLite (requests per second, 8 connections)",
     "c": "(c) Durable creates from 64 callers (per second, synchronous=FULL)",
+    "d": "(d) The catalogue: reads, beside a handler of ready bytes (requests per second of server CPU)",
+    "e": "(e) The catalogue: pages of 50 from few and from many regions (pages per second of server CPU)",
+    "f": "(f) The catalogue: filters pushed down to the store, or not (pages per second)",
+    "g": "(g) The catalogue: watch fan-out, beside etcd",
+    "h": "(h) The catalogue: a snapshot of 10,000 regions (records per second)",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 
