@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from admin_ui.presenters import history, raw
 from admin_ui.presenters.history import Entry, FieldChange
+from shared.errors import InvalidArgument
 from shared.pb.goten_sdk.types import meta_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 
@@ -157,13 +158,15 @@ def editable(message: Message) -> dict[str, Any]:
 def touched(base: Mapping[str, Any], typed: Mapping[str, Any], descriptor: Any) -> dict[str, Any]:
     """What `typed` changes of `base`, as a manifest says it: a field that is gone is null there.
 
-    Only these fields are sent, so that what others write to the rest stays theirs."""
+    Only these fields are sent, so that what others write to the rest stays theirs. Raises
+    InvalidArgument for a field that is given in two spellings."""
     found: dict[str, Any] = {}
     said: dict[str, Any] = {}
     for key, value in typed.items():
         name = _spelled(key, descriptor)
-        # Given in both spellings, both are sent: the service refuses that.
-        said[key if name in said else name] = value
+        if name in said:
+            raise InvalidArgument.at(name, "is given twice, in two spellings")
+        said[name] = value
     typed = said
     for key in dict.fromkeys([*typed, *base]):
         old, new = base.get(key), typed.get(key)
