@@ -26,6 +26,7 @@ from bench.http2 import Connection
 from bench.processes import Server
 from bench.rounds import Result, Spread, ratios
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2 import region_service_pb2
+from shared.pb.goten_sdk.types import watch_type_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 
 # Watches -> puts a second.
@@ -122,7 +123,7 @@ def ours(data: Path, count: int = _REGIONS) -> Iterator[Party]:
             server,
             {"authorization": f"Bearer {token}"},
             meta_requests.WATCH,
-            region_service_pb2.WatchRegionsRequest().SerializeToString(),
+            region_service_pb2.WatchRegionsRequest(type=watch_type_pb2.STATELESS).SerializeToString(),
             lambda message: answer.FromString(message).is_current,
             put,
             True,

@@ -22,6 +22,7 @@ from shared.query.evaluate import compile
 from shared.query.order_by import Ordering
 from shared.query.page_token import fingerprint
 from shared.query.pushdown import narrow
+from shared.resource.answers import Answers
 from shared.resource.collection import Collection, Page, PageRequest
 from shared.resource.projection import Projection
 from shared.rpc import frames
@@ -29,8 +30,9 @@ from shared.rpc.method import Call
 from shared.storage.errors import StoreError
 from shared.storage.port import Query
 from shared.watch import single, stateful
+from shared.watch.memo import Memo
 from shared.watch.stateful import StatefulWatch
-from shared.watch.stateless import Chunk, Start, Watch
+from shared.watch.stateless import Chunk, Start, Step, Watch
 from shared.watch.tailer import Tailer
 
 DEFAULT_PAGE: Final = 100
@@ -79,6 +81,10 @@ class MetaServicer:
         self._watch_answer = answers[f"Watch{one}"]
         self._watch_many_answer = answers[f"Watch{many}"]
         self._changes = f"{kind.kind}_changes"
+        self._lists = Answers(collection.store)
+        # What watches of the same query are told, worked out once and serialized once.
+        self._steps: Memo[Step] = Memo()
+        self._serialized: Memo[tuple[Chunk, bytes]] = Memo()
         for name, handler in (
             (f"Get{one}", self.get),
             (f"BatchGet{many}", self.batch_get),
@@ -112,6 +118,12 @@ class MetaServicer:
         return frames.messages(1, there) + frames.messages(2, missing)
 
     async def list_page(self, request: Any, call: Call) -> bytes:
+        if request.include_paging_info:
+            # May lack its numbers for once, and must not be remembered so.
+            return await self._list(request)
+        return await self._lists.get(request.SerializeToString(), lambda: self._list(request))
+
+    async def _list(self, request: Any) -> bytes:
         projection = self._projection(request)
         if request.page_size < 0:
             raise InvalidArgument.at("page_size", f"must not be negative; {request.page_size} is")
@@ -166,7 +178,7 @@ class MetaServicer:
                     self._put(part, projection, change.body)
                 yield answer
 
-    async def watch_many(self, request: Any, call: Call) -> AsyncGenerator[Message, None]:
+    async def watch_many(self, request: Any, call: Call) -> AsyncGenerator[Message | bytes, None]:
         projection = self._projection(request)
         if not 0 <= request.max_chunk_size <= MAX_CHUNK:
             raise InvalidArgument.at(
@@ -174,6 +186,7 @@ class MetaServicer:
             )
         if request.page_size < 0:
             raise InvalidArgument.at("page_size", f"must not be negative; {request.page_size} is")
+        answers: AsyncGenerator[Message | bytes, None]
         if request.type == watch_type_pb2.STATELESS:
             answers = self._stateless(request, projection)
         elif request.type == watch_type_pb2.STATEFUL:
@@ -184,7 +197,9 @@ class MetaServicer:
             async for answer in found:
                 yield answer
 
-    async def _stateless(self, request: Any, projection: Projection[Any]) -> AsyncGenerator[Message, None]:
+    async def _stateless(
+        self, request: Any, projection: Projection[Any]
+    ) -> AsyncGenerator[Message | bytes, None]:
         for name in ("page_size", "page_token", "order_by"):
             if getattr(request, name):
                 raise InvalidArgument.at(name, "must not be set with type STATELESS")
@@ -202,10 +217,20 @@ class MetaServicer:
             bookmark_revisions=1,
             bookmark_seconds=self._limits.bookmark,
             heartbeat=self._limits.heartbeat,
+            steps=self._steps,
         )
         async with aclosing(watch.run(start)) as chunks:
             async for chunk in chunks:
-                yield self._chunk(chunk, projection)
+                yield self._once(chunk, projection) if chunk.shared else self._chunk(chunk, projection)
+
+    def _once(self, chunk: Chunk, projection: Projection[Any]) -> bytes:
+        """The answer of a chunk that other watches are given, who see as much of it."""
+        known = self._serialized.get(id(chunk))
+        if known is None or known[0] is not chunk:
+            known = (chunk, self._chunk(chunk, projection).SerializeToString())
+            # Holding the chunk keeps its id from being another's.
+            self._serialized.keep(id(chunk), known, 500 + len(known[1]))
+        return known[1]
 
     def _start(self, request: Any) -> Start:
         if not request.HasField("starting_time"):
@@ -236,7 +261,9 @@ class MetaServicer:
             changes.add().removed.name = name
         return answer
 
-    async def _stateful(self, request: Any, projection: Projection[Any]) -> AsyncGenerator[Message, None]:
+    async def _stateful(
+        self, request: Any, projection: Projection[Any]
+    ) -> AsyncGenerator[Message | bytes, None]:
         if request.resume_token:
             raise InvalidArgument.at("resume_token", "must not be set with type STATEFUL")
         if request.HasField("starting_time"):

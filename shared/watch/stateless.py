@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from shared.storage.errors import Compacted, FutureRevision, StoreUnavailable
 from shared.storage.port import Query, Record, Store
 from shared.storage.times import revision_at
+from shared.watch.memo import Memo
 from shared.watch.resume_token import ResumeToken, decode
 from shared.watch.tailer import Tailer
 
@@ -35,7 +36,8 @@ class Chunk:
     """Part of a change set. `current`: created, changed, or now matching. The last chunk of a set
     has `is_current` and the token of `revision`. After `is_hard_reset` the client holds nothing and
     a snapshot follows; after `is_soft_reset` it drops the chunks since the last `is_current`, which
-    are sent anew. `size` is set in a heartbeat only: how many resources the client must hold."""
+    are sent anew. `size` is set in a heartbeat only: how many resources the client must hold.
+    `shared`: other watches are given the same object, so what is made of it can be kept for them."""
 
     current: tuple[Record, ...] = ()
     removed: tuple[str, ...] = ()
@@ -45,6 +47,18 @@ class Chunk:
     token: str = ""
     revision: int = 0
     size: int | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What takes a client to revision `reached`, where it holds `growth` more than before. Of
+    `chunks` the last is current. `found`: something changed."""
+
+    chunks: tuple[Chunk, ...]
+    reached: int
+    growth: int
+    found: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,10 @@ class Start:
 class Watch:
     """`matches` decides on bodies and must imply the conditions of `query`, whose order, position
     and limit are ignored. `shown` is what of a body the client sees: a difference in nothing else is
-    not sent; without it every write is. `fingerprint` names the query in tokens."""
+    not sent; without it every write is. `fingerprint` names the query in tokens.
+
+    Watches with one `steps` work out once what each of those with equal fingerprints is told; their
+    queries, `matches` and `shown` must then be equal too."""
 
     store: Store
     tailer: Tailer
@@ -77,6 +94,7 @@ class Watch:
     # Seconds of silence after which a heartbeat is sent; 0 sends none.
     heartbeat: float = 0.0
     width: int = WIDTH
+    steps: Memo[Step] | None = None
 
     async def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
@@ -155,9 +173,12 @@ class _Session:
         while True:
             target = await self._store.head() if owed else await self._wait()
             if target is not None:
-                current, removed = await self._difference(target)
-                if owed or current or removed or self._bookmark_due():
-                    for chunk in self._chunks(current, removed):
+                step = await self._step(target)
+                self._at = step.reached
+                self._size += step.growth
+                if owed or step.found or self._bookmark_due():
+                    self._tell()
+                    for chunk in step.chunks:
                         yield chunk
                 owed = False
             if self._silence_left() == 0:
@@ -192,11 +213,17 @@ class _Session:
         )
 
     def _current(self, chunk: Chunk = Chunk()) -> Chunk:
-        """`chunk` as the last of a change set that leads to `self._at`."""
+        """`chunk` as the last of a change set that leads to `self._at`, which the client is told now."""
+        self._tell()
+        return self._ended(chunk, self._at)
+
+    def _tell(self) -> None:
         self._told, self._told_at = self._at, time.monotonic()
         self._spoke_at = self._told_at
-        token = ResumeToken(self._epoch, self._at, self._watch.fingerprint).encode()
-        return replace(chunk, is_current=True, token=token, revision=self._at)
+
+    def _ended(self, chunk: Chunk, revision: int) -> Chunk:
+        token = ResumeToken(self._epoch, revision, self._watch.fingerprint).encode()
+        return replace(chunk, is_current=True, token=token, revision=revision)
 
     async def _snapshot(self) -> AsyncGenerator[Chunk, None]:
         """All there is, again from the start when the store fails in the midst of it."""
@@ -244,9 +271,21 @@ class _Session:
                 count += self._watch.matches(record.body)
         return count
 
-    async def _difference(self, target: int) -> tuple[list[Record], list[str]]:
-        """What moves the client on from `self._at`, which is moved too, at most to `target`."""
-        watch, reached = self._watch, self._at
+    async def _step(self, target: int) -> Step:
+        """What moves the client on from `self._at`, at most to `target`: as others were moved that
+        stood there too, if any."""
+        watch = self._watch
+        if watch.steps is None:
+            return await self._difference(target)
+        key = (self._epoch, watch.fingerprint, watch.chunk_size, watch.width, self._at, target)
+        known = watch.steps.get(key)
+        if known is None:
+            known = await self._difference(target)
+            watch.steps.keep(key, known, _bytes(known))
+        return known
+
+    async def _difference(self, target: int) -> Step:
+        watch, reached, growth = self._watch, self._at, 0
         first: dict[str, bytes | None] = {}
         last: dict[str, Record | None] = {}
         while reached < target and reached - self._at < REACH and len(last) < watch.width:
@@ -277,19 +316,23 @@ class _Session:
             if record is not None and watch.matches(record.body):
                 if not held or before is None or _differ(watch, before, record.body):
                     current.append(record)
-                self._size += not held
+                growth += not held
             elif held:
                 removed.append(name)
-                self._size -= 1
-        self._at = reached
-        return current, removed
+                growth -= 1
+        chunks = self._chunks(current, removed, reached)
+        return Step(chunks, reached, growth, bool(current or removed))
 
-    def _chunks(self, current: list[Record], removed: list[str]) -> list[Chunk]:
-        size = self._watch.chunk_size
-        chunks = [Chunk(current=tuple(current[i : i + size])) for i in range(0, len(current), size)]
-        chunks += [Chunk(removed=tuple(removed[i : i + size])) for i in range(0, len(removed), size)]
-        end = chunks.pop() if chunks else Chunk()
-        return [*chunks, self._current(end)]
+    def _chunks(self, current: list[Record], removed: list[str], reached: int) -> tuple[Chunk, ...]:
+        size, shared = self._watch.chunk_size, self._watch.steps is not None
+        chunks = [
+            Chunk(current=tuple(current[i : i + size]), shared=shared) for i in range(0, len(current), size)
+        ]
+        chunks += [
+            Chunk(removed=tuple(removed[i : i + size]), shared=shared) for i in range(0, len(removed), size)
+        ]
+        end = chunks.pop() if chunks else Chunk(shared=shared)
+        return (*chunks, self._ended(end, reached))
 
 
 async def _breathe(index: int) -> None:
@@ -300,3 +343,11 @@ async def _breathe(index: int) -> None:
 
 def _differ(watch: Watch, before: bytes, after: bytes) -> bool:
     return watch.shown is None or watch.shown(before) != watch.shown(after)
+
+
+def _bytes(step: Step) -> int:
+    """About what it takes of memory."""
+    return sum(
+        500 + sum(200 + len(r.body) for r in chunk.current) + sum(100 + len(n) for n in chunk.removed)
+        for chunk in step.chunks
+    )
