@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from admin_ui.catalogue import KINDS
 from admin_ui.middleware import Metrics
 from admin_ui.presenters.moments import duration, moment
 from admin_ui.routes import ROUTES
@@ -86,10 +88,25 @@ async def test_every_template_has_a_heading_a_title_and_labels(console: Console)
         "/-/patterns",
         "/nothing",
     ]
-    titles = set()
+    # Deep links can be told apart in a history.
+    assert len(await titles(console, paths)) == len(paths) - 3
+
+
+async def test_every_page_of_the_catalogue_has_a_heading_a_title_and_labels(catalogue: Console):
+    await catalogue.sign_in("admin")
+    ones = ("/regions/jp", "/services/jobs.example.com", "/services/jobs.example.com/resources/Job")
+    pages = ("", "/history", "/raw", "/commands", "/edit", "/delete")
+    lists = ["/", "/regions", "/regions/-/connectivity", "/services", "/resources", "/deployments"]
+    paths = [*lists, "/regions?filter=x", "/manifest", *(f"{one}{page}" for one in ones for page in pages)]
+    assert len(await titles(catalogue, paths)) == len(paths) - 1 - 3 * len(ones)
+
+
+async def titles(console: Console, paths: list[str]) -> set[str]:
+    """The titles of these pages, each of which is checked."""
+    found = set()
     for path in paths:
         page = await console.get(path)
-        titles.add(page.dom.find("title")[0].text)
+        found.add(page.dom.find("title")[0].text)
         assert page.dom.find("h1"), path
         assert page.dom.find("a", href="#main"), path
         labelled = {e.attrs["for"] for e in page.dom.find("label") if "for" in e.attrs}
@@ -104,8 +121,7 @@ async def test_every_template_has_a_heading_a_title_and_labels(console: Console)
                 assert (
                     element.text.strip() or element.attrs.get("id") == "pending" or "hidden" in element.attrs
                 )
-    # Deep links can be told apart in a history.
-    assert len(titles) == len(paths) - 3
+    return found
 
 
 async def test_unknown_addresses_and_methods_are_pages(console: Console):
@@ -143,7 +159,10 @@ def test_every_page_and_metric_is_documented():
         for route in ROUTES
         if route.method == "GET" and not route.path.endswith("/live") and route.permission != "open"
     }
-    missing = [path for path in pages - {"/sign-in"} if f"`{path}`" not in text]
+    # Of the catalogue's kinds, what each of their resources has is told once.
+    ones = {kind.pattern for kind in KINDS.values()}
+    told = {f"{one}{page}" for one in ones for page in re.findall(r"`…(/[a-z.{}]+)`", text)}
+    missing = [path for path in pages - {"/sign-in"} - told if f"`{path}`" not in text]
     assert missing == []
     names = [family.name for family in Metrics().registry.collect() if family.name.startswith("roundhouse")]
     assert [name for name in names if name not in text] == []

@@ -6,6 +6,7 @@ import pytest
 
 from admin_ui.routes import ROUTES
 from shared.auth.permissions import GRANTS
+from tests.console.catalogue import catalogue_client
 from tests.console.harness import Console, Page, client_of
 from tests.console.test_experiments import some
 
@@ -56,6 +57,49 @@ async def test_a_viewer_sees_everything_and_no_enabled_write(console: Console):
     assert "New experiment: needs experiments.create" in reasons
     # Nor a way to pages that would refuse.
     assert not {"/activity", "/access"} & {e.attrs.get("href") for e in listed.dom.find("a")}
+
+
+async def test_a_viewer_sees_the_whole_catalogue_and_no_enabled_write(catalogue: Console):
+    await catalogue.sign_in("viewer")
+    one = ("/regions/jp", "/services/jobs.example.com", "/regions/jp/deployments/jobs")
+    lists = ("/regions", "/regions/-/connectivity", "/services", "/resources", "/deployments")
+    for path in (
+        *lists,
+        *one,
+        *(f"{name}/{page}" for name in one for page in ("history", "raw", "commands")),
+    ):
+        page = await catalogue.get(path)
+        assert page.status == 200, path
+        assert enabled_writes(page) == [], path
+        links = {e.attrs.get("href", "").partition("?")[0] for e in page.dom.find("a")}
+        assert not any(link.endswith(("/edit", "/delete", "/manifest")) for link in links), path
+        if "history" not in path and path not in lists:
+            reasons = {e.attrs["title"] for e in page.dom.find("button") if "title" in e.attrs}
+            assert {"Edit: needs admin.apply", "Delete…: needs admin.delete"} <= reasons, path
+    listed = await catalogue.get("/regions")
+    reasons = {e.attrs["title"] for e in listed.dom.find("button") if "title" in e.attrs}
+    assert {"Apply a manifest…: needs admin.apply", "Delete jp…: needs admin.delete"} <= reasons
+
+
+@pytest.mark.parametrize(
+    "path,permission",
+    [
+        ("/manifest", "admin.apply"),
+        ("/regions/jp/edit", "admin.apply"),
+        ("/regions/nowhere/edit", "admin.apply"),
+        ("/regions/jp/deployments/jobs/delete", "admin.delete"),
+        ("/services/nothing/delete", "admin.delete"),
+    ],
+)
+async def test_a_forged_write_to_the_catalogue_is_refused(catalogue: Console, path: str, permission: str):
+    await catalogue.sign_in("viewer")
+    async with catalogue_client(catalogue.service) as client:
+        before = await client.head()
+        data = {"text": "regions: []", "base": "", "prune": "on", "action": "apply"}
+        for page in (await catalogue.get(path), await catalogue.post(path, data)):
+            assert page.status == 403
+            assert f"Missing permission: {permission}" in page.words
+        assert await client.head() == before
 
 
 async def test_an_operator_has_the_writes(console: Console):
