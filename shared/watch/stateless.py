@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from shared.storage.errors import Compacted, FutureRevision, StoreUnavailable
 from shared.storage.port import Query, Record, Store
 from shared.storage.times import revision_at
+from shared.watch.alarm import Alarm
 from shared.watch.memo import Memo
 from shared.watch.resume_token import ResumeToken, decode
 from shared.watch.tailer import Tailer
@@ -105,9 +106,12 @@ class Watch:
         token or a time that the log does not reach, or another epoch, is a hard reset.
         """
         session = _Session(self, await self.store.epoch())
-        async with aclosing(session.run(start)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        try:
+            async with aclosing(session.run(start)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            session.close()
 
 
 class _Session:
@@ -124,6 +128,7 @@ class _Session:
         self._told_at = 0.0
         # When it was last sent anything.
         self._spoke_at = 0.0
+        self._heartbeat = Alarm() if watch.heartbeat else None
 
     async def run(self, start: Start) -> AsyncGenerator[Chunk, None]:
         position, reset = await self._position(start)
@@ -148,6 +153,10 @@ class _Session:
                         yield chunk
             except Compacted:
                 position, reset, owed = None, True, False
+
+    def close(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
 
     async def _position(self, start: Start) -> tuple[int | None, bool]:
         """The revision that the client holds or asks for, None when it needs a snapshot; and whether
@@ -186,11 +195,10 @@ class _Session:
 
     async def _wait(self) -> int | None:
         """A newer revision, or None when a heartbeat is due."""
-        try:
-            async with asyncio.timeout(self._silence_left()):
-                return await self._watch.tailer.wait(self._at)
-        except TimeoutError:
-            return None
+        if self._heartbeat is not None:
+            self._heartbeat.put_off(self._spoke_at + self._watch.heartbeat)
+        newest = await self._watch.tailer.wait(self._at, self._heartbeat)
+        return newest if newest > self._at else None
 
     def _silence_left(self) -> float | None:
         """Seconds until a heartbeat is due; None when there are none."""

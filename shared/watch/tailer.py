@@ -10,6 +10,7 @@ from types import TracebackType
 
 from shared.storage.errors import StoreError, StoreUnavailable
 from shared.storage.port import Commit, Store
+from shared.watch.alarm import Alarm
 
 log = logging.getLogger(__name__)
 # Commits behind the newest that are read once for all followers, and the bytes that are kept of them.
@@ -30,7 +31,7 @@ class Tailer:
         self._poll = poll
         self._batch = batch
         self._head = 0
-        self._moved = asyncio.Event()
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._stop_listening = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -62,13 +63,23 @@ class Tailer:
         """The newest revision this process knows of."""
         return self._head
 
-    async def wait(self, after: int) -> int:
-        """Until there is a revision above `after`; answers it. Raises StoreUnavailable once the
-        tailer is closed."""
+    async def wait(self, after: int, alarm: Alarm | None = None) -> int:
+        """Until there is a revision above `after`, or `alarm` rings; answers the newest. Raises
+        StoreUnavailable once the tailer is closed."""
+        loop = asyncio.get_running_loop()
         while self._head <= after:
             if self._closed:
                 raise StoreUnavailable("the process is stopping")
-            await self._moved.wait()
+            if alarm is not None and alarm.rung:
+                break
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters[waiter] = None
+            if alarm is not None:
+                alarm.wakes(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.pop(waiter, None)
         return self._head
 
     async def changes(self, after: int, limit: int) -> Sequence[Commit]:
@@ -108,9 +119,10 @@ class Tailer:
             self._wake()
 
     def _wake(self) -> None:
-        self._moved.set()
-        if not self._closed:
-            self._moved = asyncio.Event()
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _run(self) -> None:
         reported = False
