@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from shared.storage.errors import StoreUnavailable
 from shared.storage.memory import MemoryStore
 from shared.storage.port import Author, Condition, Delete, Expect, Index, Kind, Put, Query, Store
 from shared.storage.sqlite import SqliteStore
+from shared.watch import stateless
+from shared.watch.memo import Memo
 from shared.watch.stateless import Chunk, Start, Watch
 from shared.watch.tailer import Tailer
 
@@ -223,6 +225,37 @@ async def test_a_long_absence_is_made_up_for_in_steps(yard: tuple[Store, Tailer]
         assert 0 < client.revision < 100 and client.held == await state(store, client.revision, 0)
         await client.until(chunks, lambda: client.revision == 100)
     assert client.held == await state(store, 100, 0)
+
+
+async def test_watches_that_share_their_steps_are_told_what_one_alone_is(yard: tuple[Store, Tailer]) -> None:
+    store, tailer = yard
+    await store.commit([Put("thing", f"t{n}", body(n)) for n in range(9)], by=BY)
+    steps: Memo[stateless.Step] = Memo()
+    commits: list[list[Put | Delete]] = [
+        [Put("thing", f"t{n}", body(n + 2)) for n in range(6)],
+        [Delete("thing", "t7"), Put("thing", "t4", body(0)), Put("thing", "t8", body(9))],
+        [Put("thing", "t4", body(7))],
+    ]
+    sharing = [replace(watch(store, tailer, least), steps=steps) for least in (3, 3, 6)]
+    watches = [*sharing, watch(store, tailer, 3)]
+    told: list[list[Chunk]] = []
+    async with AsyncExitStack() as stack:
+        streams = []
+        for each in watches:
+            stream = await stack.enter_async_context(aclosing(each.run(Start(now=True))))
+            await anext(stream)
+            streams.append(stream)
+        for changes in commits:
+            await store.commit(changes, by=BY)
+            for index, stream in enumerate(streams):
+                told.append([])
+                async with asyncio.timeout(10):
+                    while not told[-1] or not told[-1][-1].is_current:
+                        told[-1].append(await anext(stream))
+                if index == 1:
+                    assert all(a is b for a, b in zip(told[-2], told[-1], strict=True)), "made once"
+    alone = [[replace(chunk, shared=True) for chunk in found] for found in told[3::4]]
+    assert told[0::4] == alone and told[2::4] != alone
 
 
 async def test_a_quiet_watch_is_given_fresh_tokens(yard: tuple[Store, Tailer]) -> None:
