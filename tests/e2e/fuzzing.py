@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -140,7 +140,12 @@ def rpcs(services: Sequence[ServiceDescriptor]) -> list[Rpc]:
 
 
 class Fuzzer:
-    """`tokens` are page and resume tokens of the server, to start from."""
+    """`tokens` are page and resume tokens of the server, to start from. `usual` adds to, and replaces,
+    what fields of a name usually hold."""
+
+    usual: Mapping[str, Callable[[Fuzzer], str]] = {}
+    # What stands in paths.
+    variables: Mapping[str, str] = {"kind": "experiment"}
 
     def __init__(self, source: random.Random, tokens: Sequence[str]) -> None:
         self._random = source
@@ -202,7 +207,7 @@ class Fuzzer:
     def _value(self, field: FieldDescriptor) -> Any:
         kind = field.cpp_type
         if kind == FieldDescriptor.CPPTYPE_STRING:
-            made = _TEXTS_OF.get(field.name)
+            made = self.usual.get(field.name) or _TEXTS_OF.get(field.name)
             text = made(self) if made is not None and self._chance(0.8) else self._text()
             return text if field.type == FieldDescriptor.TYPE_STRING else text.encode()
         if kind == FieldDescriptor.CPPTYPE_BOOL:
@@ -272,7 +277,8 @@ class Fuzzer:
             while "{" in part:
                 before, _, rest = part.partition("{")
                 variable, _, after = rest.partition("}")
-                text = "experiment" if variable == "kind" and self._chance(0.7) else self._text() or "x"
+                usual = self.variables.get(variable)
+                text = usual if usual and self._chance(0.7) else self._text() or "x"
                 part = before + (text if self._chance(0.1) else quote(text, safe="")) + after
             parts.append(part)
         path = "/" + "/".join(parts)
@@ -326,10 +332,10 @@ class Fuzzer:
 
 # What a field of that name usually holds.
 _TEXTS_OF: dict[str, Callable[[Fuzzer], str]] = {
-    "page_token": Fuzzer.token,
-    "resume_token": Fuzzer.token,
-    "filter": Fuzzer.filter,
-    "manifest": Fuzzer.manifest,
+    "page_token": lambda fuzzer: fuzzer.token(),
+    "resume_token": lambda fuzzer: fuzzer.token(),
+    "filter": lambda fuzzer: fuzzer.filter(),
+    "manifest": lambda fuzzer: fuzzer.manifest(),
     "kind": lambda fuzzer: "experiment",
     "kinds": lambda fuzzer: "experiment",
     "sort_by": lambda fuzzer: fuzzer._random.choice(("name", "created_at desc", "ID ASC", "size", "name x")),

@@ -44,6 +44,7 @@ NEVER = {
 }
 NEVER_NUMBERS = {code.value[0] for code in NEVER}
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NewFuzzer = Callable[[random.Random], Fuzzer]
 
 
 @pytest.fixture
@@ -89,11 +90,13 @@ async def tokens(url: str, headers: dict[str, str]) -> list[str]:
     return found
 
 
-async def unharmed(service: process.Process, headers: dict[str, str]) -> None:
+async def unharmed(
+    service: process.Process, headers: dict[str, str], path: str = "/apis/v1beta1/experiments"
+) -> None:
     """The process still runs and serves, and its log tells of no crash."""
     async with aiohttp.ClientSession(service.url, headers=headers) as http:
-        for path in ("/readyz", "/apis/v1beta1/experiments"):
-            async with http.get(path) as answer:
+        for asked in ("/readyz", path):
+            async with http.get(asked) as answer:
                 assert answer.status == 200, await answer.text()
     assert service.process.returncode is None
     log = service.log.read_text()
@@ -107,27 +110,33 @@ async def test_over_grpc(tmp_path: Path, requests: int) -> None:
         signed = {path: await process.token(tmp_path, "admin") for path in ("", SIGN_OUT)}
         headers = {"Authorization": f"Bearer {signed['']}"}
         given = await tokens(service.url, headers)
-        async with grpc.aio.insecure_channel(service.target) as channel:
-
-            async def one(seed: int) -> str:
-                source = random.Random(seed)
-                rpc = methods[seed % len(methods)]
-                data = Fuzzer(source, given).grpc(rpc)
-                token = signed.get(rpc.path, signed[""])
-                metadata = (("authorization", f"Bearer {token}"),)
-                try:
-                    if rpc.streams:
-                        stream = channel.unary_stream(rpc.path)(data, metadata=metadata, timeout=PATIENCE)
-                        await stream.read()
-                        stream.cancel()
-                    else:
-                        await channel.unary_unary(rpc.path)(data, metadata=metadata, timeout=PATIENCE)
-                except grpc.aio.AioRpcError as error:
-                    return complaint(rpc, data, error)
-                return ""
-
-            assert await run(requests, one) == []
+        assert await over_grpc(service, methods, signed, requests, lambda source: Fuzzer(source, given)) == []
         await unharmed(service, headers)
+
+
+async def over_grpc(
+    service: process.Process, methods: list[Rpc], signed: dict[str, str], requests: int, fuzzer: NewFuzzer
+) -> list[str]:
+    """Complaints. `signed` has a token for methods that want one of their own, and under "" for all."""
+    async with grpc.aio.insecure_channel(service.target) as channel:
+
+        async def one(seed: int) -> str:
+            rpc = methods[seed % len(methods)]
+            data = fuzzer(random.Random(seed)).grpc(rpc)
+            token = signed.get(rpc.path, signed[""])
+            metadata = (("authorization", f"Bearer {token}"),)
+            try:
+                if rpc.streams:
+                    stream = channel.unary_stream(rpc.path)(data, metadata=metadata, timeout=PATIENCE)
+                    await stream.read()
+                    stream.cancel()
+                else:
+                    await channel.unary_unary(rpc.path)(data, metadata=metadata, timeout=PATIENCE)
+            except grpc.aio.AioRpcError as error:
+                return complaint(rpc, data, error)
+            return ""
+
+        return await run(requests, one)
 
 
 def complaint(rpc: Rpc, data: bytes, error: grpc.aio.AioRpcError) -> str:
@@ -149,31 +158,38 @@ async def test_over_rest(tmp_path: Path, requests: int) -> None:
         signed = {path: await process.token(tmp_path, "admin") for path in ("", SIGN_OUT)}
         headers = {"Authorization": f"Bearer {signed['']}"}
         given = await tokens(service.url, headers)
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-
-            async def one(seed: int) -> str:
-                rpc = methods[seed % len(methods)]
-                request = Fuzzer(random.Random(seed), given).rest(rpc)
-                token = signed.get(rpc.path, signed[""])
-                url = yarl.URL(service.url + request.target, encoded=True)
-                sent = {**request.headers, "Authorization": f"Bearer {token}"}
-                what = f"{request.verb} {request.target[:300]} {request.body[:200]!r} {request.headers}"
-                try:
-                    async with http.request(
-                        request.verb, url, data=request.body or None, headers=sent, allow_redirects=False
-                    ) as answer:
-                        if answer.status < 400 and rpc.streams:
-                            await answer.content.readany()
-                            answer.close()
-                            return ""
-                        text = await answer.read()
-                except aiohttp.ClientError as error:
-                    return f"{what}: {error!r}"
-                return spoken(what, request.verb, answer.status, text)
-
-            assert await run(requests, one) == []
+        assert await over_rest(service, methods, signed, requests, lambda source: Fuzzer(source, given)) == []
         await unharmed(service, headers)
+
+
+async def over_rest(
+    service: process.Process, methods: list[Rpc], signed: dict[str, str], requests: int, fuzzer: NewFuzzer
+) -> list[str]:
+    """As `over_grpc`."""
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+
+        async def one(seed: int) -> str:
+            rpc = methods[seed % len(methods)]
+            request = fuzzer(random.Random(seed)).rest(rpc)
+            token = signed.get(rpc.path, signed[""])
+            url = yarl.URL(service.url + request.target, encoded=True)
+            sent = {**request.headers, "Authorization": f"Bearer {token}"}
+            what = f"{request.verb} {request.target[:300]} {request.body[:200]!r} {request.headers}"
+            try:
+                async with http.request(
+                    request.verb, url, data=request.body or None, headers=sent, allow_redirects=False
+                ) as answer:
+                    if answer.status < 400 and rpc.streams:
+                        await answer.content.readany()
+                        answer.close()
+                        return ""
+                    text = await answer.read()
+            except aiohttp.ClientError as error:
+                return f"{what}: {error!r}"
+            return spoken(what, request.verb, answer.status, text)
+
+        return await run(requests, one)
 
 
 def spoken(what: str, verb: str, status: int, text: bytes) -> str:
