@@ -62,6 +62,8 @@ def _number(value: float) -> str:
 def summary(results: Sequence[Result]) -> str:
     """What falls short of its target, by name."""
     judged = [found for found in results if found.verdict]
+    if not judged:
+        return "Nothing here has a target."
     short = [found for found in judged if found.verdict == "SHORT"]
     if not short:
         return f"All {len(judged)} targets are met."
