@@ -22,7 +22,11 @@ FLOORS: Final[tuple[str, ...]] = (META, PIPELINES)
 TITLES: Final[Mapping[str, str]] = {META: "Meta", PIPELINES: "Pipelines"}
 # Seconds that a page waits for one answer: a page that says "too slow" beats one that hangs.
 DEADLINE: Final = 8.0
+# Seconds for one of several that can answer a read: a service that hangs holds no page up for long.
+SHORT_DEADLINE: Final = 2.0
 REQUEST_ID: Final = "x-request-id"
+
+_READS: Final = ("WhoAmI", "List")
 
 StubClass = Callable[[grpc.aio.Channel], Any]
 
@@ -68,6 +72,8 @@ class Clients:
 
     def __init__(self, endpoints: tuple[Endpoint, ...], *, tls_ca: str = "") -> None:
         self.endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        # Whom to ask what all answer alike: those that did not answer stand last.
+        self.order = list(self.endpoints)
         self._channels = {
             endpoint.name: open_channel(endpoint.target, tls_ca=tls_ca) for endpoint in endpoints
         }
@@ -75,6 +81,9 @@ class Clients:
     async def close(self) -> None:
         for channel in self._channels.values():
             await channel.close(grace=None)
+
+    def ask_last(self, service: str) -> None:
+        self.order.sort(key=lambda name: name == service)
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """Raises CallFailed (UNAVAILABLE) for a service that is not enabled."""
@@ -126,13 +135,21 @@ class Caller:
     async def anyone(self, stub: StubClass, method: str, request: Message) -> Any:
         """What all services answer alike: the first one that is up answers."""
         down: CallFailed | None = None
-        for service in self.clients.endpoints:
+        services, reads = list(self.clients.order), method.startswith(_READS)
+        for service in services:
+            short = reads and service != services[-1]
             try:
-                return await self.call(service, stub, method, request)
+                return await self.call(
+                    service, stub, method, request, timeout=SHORT_DEADLINE if short else DEADLINE
+                )
             except CallFailed as error:
+                failure = error.failure
+                silent = reads and failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
                 # A lost answer to a write must not be tried again elsewhere.
-                if error.failure.code is not grpc.StatusCode.UNAVAILABLE or error.failure.outcome_unknown:
+                absent = failure.code is grpc.StatusCode.UNAVAILABLE and not failure.outcome_unknown
+                if not silent and not absent:
                     raise
+                self.clients.ask_last(service)
                 down = error
         raise down or CallFailed(Failure(grpc.StatusCode.UNAVAILABLE, "no service is enabled here"))
 

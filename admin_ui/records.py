@@ -3,7 +3,7 @@ their revisions, manifests, histories and the audit trail."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,7 +58,7 @@ class Records:
     async def audit(self, **fields: Any) -> pb.ListAuditResponse:
         return await self._call("ListAudit", pb.ListAuditRequest(**fields))
 
-    async def export(self, kinds: Sequence[str]) -> AsyncIterator[pb.Object]:
+    async def export(self, kinds: Sequence[str]) -> AsyncGenerator[pb.Object, None]:
         """Every object of `kinds`, at one revision."""
         stub = AdminServiceStub(self.caller.clients.channel(self.service))
         answers = stub.Export(

@@ -87,10 +87,15 @@ class Screen:
 
 
 async def stream(
-    request: web.Request, look: Render, signals: Sequence[Signal], *, feeds: Sequence[Feed] = ()
+    request: web.Request,
+    look: Render,
+    signals: Sequence[Signal],
+    *,
+    feeds: Sequence[Feed] = (),
+    excused: Callable[[Feed], bool] = lambda feed: False,
 ) -> web.StreamResponse:
     """Sends `look()` whenever a signal or a feed moves, until the browser leaves, the right to look
-    ends or the console stops."""
+    ends or the console stops. The page is live while each feed is, or is `excused`."""
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     )
@@ -102,7 +107,7 @@ async def stream(
         stack.enter_context(request.app[METRICS].streams.track_inprogress())
         token = render.caller(request).token
         readers = [stack.enter_context(feed.read(token)) for feed in feeds]
-        session = _Session(request, response, look, [*signals, *feeds], feeds, readers)
+        session = _Session(request, response, look, [*signals, *feeds], feeds, readers, excused)
         await session.run()
     return response
 
@@ -115,6 +120,7 @@ class _Session:
     signals: Sequence[Signal]
     feeds: Sequence[Feed]
     readers: Sequence[Reader]
+    excused: Callable[[Feed], bool]
     screen: Screen = field(default_factory=Screen)
     told: str = ""
     failed: bool = False
@@ -150,7 +156,7 @@ class _Session:
         if any(reader.refused for reader in self.readers):
             await self._send("end", {"reason": "denied"})
             return True
-        if all(feed.live for feed in self.feeds):
+        if all(feed.live or self.excused(feed) for feed in self.feeds):
             await self._state("live")
         elif self.told:
             await self._state("reconnecting")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final, TypeVar
@@ -75,9 +76,13 @@ def attachment(text: str, name: str, form: str) -> web.Response:
     )
 
 
-async def attempt(call: Awaitable[T]) -> T | Failure:
-    """What `call` answers, or why it failed: for panels that stand beside what did not fail."""
+async def attempt(call: Awaitable[T], *, within: float | None = None) -> T | Failure:
+    """What `call` answers (`within` seconds), or why it failed: for panels that stand beside what
+    did not fail."""
     try:
-        return await call
+        async with asyncio.timeout(within):
+            return await call
     except CallFailed as error:
         return error.failure
+    except TimeoutError:
+        return Failure(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {within:.0f} s")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
 from admin_ui import render, sse
 from admin_ui.catalogue import BY_KIND, KINDS, Catalogue, CatalogueKind
-from admin_ui.clients import META, PIPELINES
+from admin_ui.clients import META, PIPELINES, SHORT_DEADLINE
 from admin_ui.list_state import ListState
 from admin_ui.pipelines import KIND, Pipelines
 from admin_ui.presenters import history
@@ -19,13 +20,14 @@ from admin_ui.presenters.history import Entry
 from admin_ui.records import Records
 from admin_ui.views import common
 from admin_ui.views.activity import names_in
-from admin_ui.views.common import attempt
 from shared.rpc.client import CallFailed, Failure
 
 # Tokens that end within this time are worth a word.
 SOON: Final = timedelta(days=3)
 RECENT: Final = 8
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,11 @@ async def live(request: web.Request) -> web.StreamResponse:
         )
 
     feeds = [*common.feeds(request, META, *BY_KIND), *common.feeds(request, PIPELINES, KIND)]
-    return await sse.stream(request, look, [request.app[render.MONITOR]], feeds=feeds)
+    monitor = request.app[render.MONITOR]
+    # The page itself says of a service that is down that it is; the rest of it is as new as ever.
+    return await sse.stream(
+        request, look, [monitor], feeds=feeds, excused=lambda feed: not monitor.services[feed.service].up
+    )
 
 
 async def _still_signed_in(request: web.Request) -> None:
@@ -89,19 +95,19 @@ async def _load(request: web.Request) -> dict[str, Any]:
 async def _catalogue(request: web.Request) -> list[tuple[CatalogueKind, int | Failure]]:
     """How many there are of each kind."""
     found = Catalogue(render.caller(request))
-    counts = await asyncio.gather(*(attempt(found.count(kind)) for kind in KINDS.values()))
+    counts = await asyncio.gather(*(_attempt(found.count(kind)) for kind in KINDS.values()))
     return list(zip(KINDS.values(), counts, strict=True))
 
 
 async def _experiments(request: web.Request) -> dict[str, Any]:
     """How many are active and archived: None where it is not known of all namespaces together."""
     pipelines = Pipelines(render.caller(request))
-    facts = await attempt(pipelines.facts())
+    facts = await _attempt(pipelines.facts())
     if not isinstance(facts, Failure) and facts.multi_user:
         return {"facts": facts, "active": None, "archived": None}
     active, archived = await asyncio.gather(
-        attempt(pipelines.count(ListState())),
-        attempt(pipelines.count(ListState(state="archived"))),
+        _attempt(pipelines.count(ListState())),
+        _attempt(pipelines.count(ListState(state="archived"))),
     )
     return {"facts": facts, "active": active, "archived": archived}
 
@@ -110,13 +116,18 @@ async def _recent(request: web.Request) -> list[Entry] | Failure:
     """The last writes of all services. A service that does not answer is left out, unless none does."""
     caller = render.caller(request)
     asked = (Records(caller, service).audit(page_size=RECENT) for service in caller.clients.endpoints)
-    answers = await asyncio.gather(*map(attempt, asked))
+    answers = await asyncio.gather(*map(_attempt, asked))
     known = [answer for answer in answers if not isinstance(answer, Failure)]
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if failures and not known:
         return failures[0]
     entries = [history.of_audit(entry) for answer in known for entry in answer.entries]
     return sorted(entries, key=lambda entry: entry.at or _LONG_AGO, reverse=True)[:RECENT]
+
+
+async def _attempt(call: Awaitable[T]) -> T | Failure:
+    """A service that hangs does not hold up what the others say."""
+    return await common.attempt(call, within=SHORT_DEADLINE)
 
 
 async def _nothing() -> None:

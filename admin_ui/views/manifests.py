@@ -7,6 +7,7 @@ revision, and shows the new differences instead when they are others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +35,10 @@ from shared.rpc.client import CallFailed, Failure
 TRIES: Final = 4
 # Objects of a preview whose recent writes are looked up.
 LOOKED_UP: Final = 20
-# Characters of the present catalogue that the editor takes; more is for the command line.
-MAX_PRESENT: Final = 400_000
+# Of the present catalogue: resources that a download has, and characters that the editor takes.
+MAX_PRESENT: Final = 20_000
+MAX_EDITED: Final = 400_000
+TOO_MUCH: Final = "The catalogue is too large for this page. In a terminal: roundhouse export"
 SKELETONS: Final = {
     "region": """regions:
 - name: regions/
@@ -137,9 +140,11 @@ async def new(request: web.Request) -> web.StreamResponse:
     text = SKELETONS.get(request.query.get("kind", ""), "")
     note = ""
     if "present" in request.query:
-        text = await _present(request)
-        if len(text) > MAX_PRESENT:
-            text, note = "", f"The catalogue is {len(text) // 1000} kB of YAML: too much for this box."
+        found = await _present(request)
+        if found is None or len(found) > MAX_EDITED:
+            note = TOO_MUCH
+        else:
+            text = found
     return await _page(request, Typed(text, apply=False, digest="", seen=0), note=note)
 
 
@@ -233,15 +238,25 @@ async def _told(request: web.Request, outcome: Outcome) -> None:
 
 async def present(request: web.Request) -> web.StreamResponse:
     """The present catalogue as a file that `apply` takes back."""
-    return common.attachment(await _present(request), "catalogue", "yaml")
+    text = await _present(request)
+    if text is None:
+        await session.flash(request, TOO_MUCH, tone="warn")
+        return render.redirect("/manifest")
+    return common.attachment(text, "catalogue", "yaml")
 
 
-async def _present(request: web.Request) -> str:
+async def _present(request: web.Request) -> str | None:
+    """None when there is more than one page should hold."""
     lists: dict[str, list[Any]] = {kind.plural: [] for kind in KINDS.values()}
-    async for found in records(request).export([kind.kind for kind in KINDS.values()]):
-        message = unpack(found.body)
-        if message is not None:
-            lists[BY_KIND[found.kind].plural].append(manifests.editable(message))
+    count = 0
+    async with contextlib.aclosing(records(request).export(list(BY_KIND))) as objects:
+        async for found in objects:
+            count += 1
+            if count > MAX_PRESENT:
+                return None
+            message = unpack(found.body)
+            if message is not None:
+                lists[BY_KIND[found.kind].plural].append(manifests.editable(message))
     return await asyncio.to_thread(raw.to_yaml, lists)
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+import grpc.aio
+
+from admin_ui import render
 from services.pipelines.service import SERVICE
 from shared.service.testing import started
 from tests.console.harness import Console, client_of, console_of
@@ -106,3 +111,55 @@ async def test_without_authentication_everyone_comes_in_and_is_warned(tmp_path: 
         made = await console.post("/experiments", {"display_name": "open"})
         assert made.status == 200
         assert (await console.get("/experiments")).rows() == ["open"]
+
+
+@dataclass
+class Elsewhere:
+    """An address at which no service of ours is."""
+
+    target: str
+
+
+async def test_one_service_that_is_down_leaves_the_rest_live(pipelines, tmp_path: Path, unused_tcp_port: int):
+    beside = {"meta": Elsewhere(f"127.0.0.1:{unused_tcp_port}")}
+    async with console_of(pipelines, tmp_path / "c", beside=beside) as console:
+        await console.sign_in("admin")
+        page = await console.get("/")
+        assert "– regions" in page.words and "0 active" in page.words
+        assert "service down" in page.text
+        assert (await console.get("/regions")).status == 503
+        async with open_stream(console, "/live") as stream, client_of(console.service) as client:
+            await stream.live()
+            await client.create("still seen")
+            while "still seen" not in (await stream.until("parts")).get("recent", ""):
+                pass
+
+
+class Silent(grpc.GenericRpcHandler):
+    """Takes every call and never answers."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        async def never(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(never)
+
+
+async def test_a_service_that_hangs_holds_up_its_own_pages_only(pipelines, tmp_path: Path):
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Silent(),))
+    beside = {"meta": Elsewhere(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")}
+    await server.start()
+    try:
+        async with console_of(pipelines, tmp_path / "c", beside=beside) as console, asyncio.timeout(10):
+            clients = console.app[render.CLIENTS]
+            clients.ask_last("pipelines")
+            await console.sign_in("viewer")
+            begun = asyncio.get_running_loop().time()
+            assert (await console.get("/experiments")).status == 200
+            assert asyncio.get_running_loop().time() - begun < 1.0
+            # Whom nobody heard of is asked last from then on.
+            assert clients.order == ["pipelines", "meta"]
+    finally:
+        await server.stop(None)
