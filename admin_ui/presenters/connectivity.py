@@ -126,7 +126,7 @@ def matrix(regions: Sequence[Thing]) -> Matrix:
 
 def network(regions: Sequence[Thing]) -> Picture:
     """All regions on a circle."""
-    radius = max(120.0, len(regions) * 15.0)
+    radius = max(120.0, len(regions) * 11.0)
     return _round(
         [(region.name, region.title, region.fields.is_default) for region in regions], links(regions), radius
     )

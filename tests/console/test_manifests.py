@@ -162,7 +162,7 @@ async def test_one_that_was_deleted_meanwhile_keeps_the_text_and_offers_a_manife
         gone = await send(
             operator, there, page, text=text_of(page).replace("canary", "blue"), action="preview"
         )
-        assert gone.status == 404 and "It was deleted meanwhile" in gone.words
+        assert gone.status == 404 and "It was deleted meanwhile, by operator just now" in gone.words
         assert "blue" in text_of(gone)
         hidden = next(e for e in gone.dom.find("textarea") if "Manifest" in e.attrs.get("aria-label", ""))
         whole = hidden.text.removeprefix("\n")
@@ -311,6 +311,16 @@ async def test_the_present_catalogue_can_be_edited_downloaded_and_applied_unchan
     for kind in ("region", "service", "resource", "deployment"):
         skeleton = yaml.safe_load(text_of(await operator.get(f"/manifest?kind={kind}")))
         assert list(skeleton) == [f"{kind}s"]
+
+
+async def test_a_catalogue_that_is_too_large_for_a_page_is_for_the_command_line(operator: Console):
+    async with catalogue_client(operator.service) as client:
+        await client.apply(
+            {"regions": [{"name": f"regions/r{n:04}", "title": "t" * 300} for n in range(1300)]}
+        )
+    page = await operator.get("/manifest?present")
+    assert "too large for this page" in page.words and text_of(page) == ""
+    assert len(yaml.safe_load((await operator.get("/manifest/catalogue.yaml")).text)["regions"]) == 1308
 
 
 async def test_many_differences_are_a_page_that_says_how_many_more(operator: Console):
