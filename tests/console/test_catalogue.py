@@ -217,42 +217,6 @@ async def test_examples_of_filters_are_filters(operator: Console):
             assert (await operator.get(there)).status == 200, there
 
 
-# --- connectivity -------------------------------------------------------------------------------
-
-
-async def test_the_matrix_says_what_the_regions_say(operator: Console):
-    page = await operator.get("/regions/-/connectivity")
-    titles = {e.attrs["title"] for e in page.dom.find("td") if "title" in e.attrs}
-    assert len(titles) == 64
-    for source, (_, _, _, scores) in REGIONS.items():
-        for target in REGIONS:
-            score = scores.get(target, "no score")
-            assert f"{source} → {target}: {score}" in titles
-
-
-async def test_the_picture_has_a_dot_a_region_and_an_arrow_a_score(operator: Console):
-    page = await operator.get("/regions/-/connectivity")
-    nodes = [e.attrs["href"] for e in page.dom.find("a") if e.attrs.get("class", "").startswith("node")]
-    assert sorted(nodes) == sorted(f"/regions/{id}" for id in REGIONS)
-    edges = [e for e in page.dom.find("path") if e.attrs.get("class", "").startswith("edge")]
-    assert len(edges) == sum(len(scores) for _, _, _, scores in REGIONS.values())
-    # Everything lies inside the picture.
-    [svg] = [e for e in page.dom.find("svg") if e.attrs.get("class") == "network"]
-    _, _, width, height = map(float, svg.attrs["viewbox"].split())
-    for circle in page.dom.find("circle"):
-        if any(parent.attrs.get("class", "").startswith("node") for parent in circle.inside):
-            assert 0 < float(circle.attrs["cx"]) < width and 0 < float(circle.attrs["cy"]) < height
-
-
-async def test_connectivity_follows_the_filter_and_counts_what_leads_outside(operator: Console):
-    page = await operator.get(filtered("/regions/-/connectivity", 'location.continent = "Europe"'))
-    assert len([e for e in page.dom.find("td") if "title" in e.attrs]) == 16
-    assert "2 links to regions that are not shown" in page.words
-    wrong = await operator.get(filtered("/regions/-/connectivity", "nope = 1"))
-    assert wrong.status == 400 and caret(wrong) == ("nope = 1", "nope = 1")
-    assert wrong.dom.find("form", role="search")[0].attrs["action"] == "/regions/-/connectivity"
-
-
 # --- one resource -------------------------------------------------------------------------------
 
 

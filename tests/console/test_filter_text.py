@@ -1,17 +1,12 @@
-"""Filters in words, carets, and the geometry of pictures: pure functions."""
+"""Filters in words, carets, and what an edit sends: pure functions."""
 
 from __future__ import annotations
-
-import math
-import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_ui.catalogue import REGION
-from admin_ui.presenters import connectivity
-from admin_ui.presenters.catalogue import label_filter, thing
+from admin_ui.presenters.catalogue import label_filter
 from admin_ui.presenters.filters import caret, in_words
 from admin_ui.presenters.manifests import touched
 from shared.errors import InvalidArgument
@@ -76,49 +71,6 @@ def test_the_caret_is_under_its_character(text: str, data):
 )
 def test_a_labels_filter_names_any_key(key: str, filter: str):
     assert label_filter(key, "x") == filter
-
-
-def region(id: str, **scores: int):
-    message = region_pb2.Region(name=f"regions/{id}", title=id.upper())
-    for target, score in scores.items():
-        message.connectivity_scores.add(dest=f"regions/{target}", score=score)
-    return thing(REGION, message)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 40), st.data())
-def test_a_picture_holds_every_region_apart_and_inside(count: int, data):
-    ids = [f"r{number}" for number in range(count)]
-    scores = st.dictionaries(st.sampled_from(ids), st.integers(-(2**31), 2**31 - 1)) if ids else st.just({})
-    picture = connectivity.network([region(id, **data.draw(scores)) for id in ids])
-    places = [(node.x, node.y) for node in picture.nodes]
-    assert len(places) == count
-    for index, one in enumerate(places):
-        assert 0 < one[0] < picture.width and 0 < one[1] < picture.height
-        for other in places[index + 1 :]:
-            assert math.dist(one, other) > 2 * connectivity.DOT
-    for edge in picture.edges:
-        assert edge.source != edge.target and 1 <= edge.shade <= connectivity.SHADES
-        assert re.fullmatch(r"M[-\d.]+ [-\d.]+Q[-\d.]+ [-\d.]+ [-\d.]+ [-\d.]+", edge.path)
-
-
-def test_a_neighbourhood_has_its_region_in_the_middle_and_both_directions():
-    own = region("a", b=1, c=5, a=9)
-    picture = connectivity.neighbourhood(own, [region("c", a=3, d=8), region("d", a=7)])
-    assert {(edge.source[8:], edge.target[8:], edge.score) for edge in picture.edges} == {
-        ("a", "b", 1), ("a", "c", 5), ("c", "a", 3), ("d", "a", 7),
-    }  # fmt: skip
-    [middle] = [node for node in picture.nodes if node.own]
-    assert (middle.x, middle.y) == (picture.width / 2, picture.height / 2)
-    assert not connectivity.neighbourhood(region("a"), []).edges
-
-
-def test_shades_go_from_the_least_to_the_greatest():
-    links = [connectivity.Link("a", "b", score) for score in (-5, 0, 95)]
-    shade = connectivity.shades(links)
-    assert (shade[-5], shade[95]) == (1, connectivity.SHADES)
-    assert set(connectivity.shades(links[:1]).values()) == {3}
-    assert connectivity.shades([]) == {}
 
 
 def test_only_what_an_edit_touches_is_sent():
