@@ -95,6 +95,8 @@ def is_map(field: Any) -> bool:
 
 
 def _find(descriptor: Any, segment: str) -> Any:
+    if "\0" in segment:
+        return None  # the library compares what stands before it only
     found = descriptor.fields_by_name.get(segment) or descriptor.fields_by_camelcase_name.get(segment)
     if found is None and "-" in segment and "_" not in segment:
         found = descriptor.fields_by_name.get(segment.replace("-", "_"))
