@@ -405,7 +405,8 @@ def test_hostile_texts_are_read_in_no_time(text: str) -> None:
     except InvalidArgument as error:
         assert error.position is not None
         assert 0 <= error.position <= len(text)
-    assert time.process_time() - began < 0.5
+    # Tens of milliseconds each; a blow-up would take minutes.
+    assert time.process_time() - began < 10
 
 
 def test_200_hard_conditions_are_tested_in_no_time() -> None:
