@@ -64,4 +64,4 @@ def test_no_pattern_takes_long(pattern: str) -> None:
     test = matcher(pattern)
     began = time.process_time()
     assert test(text) is not pattern.endswith(("b", "b%"))
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10

@@ -415,7 +415,7 @@ def test_200_hard_conditions_are_tested_in_no_time() -> None:
     region = REGION_SAMPLE.message(title="a" * 2000)
     began = time.process_time()
     assert not matches(region)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10
 
 
 # -- any text at all
