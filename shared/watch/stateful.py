@@ -8,7 +8,8 @@ before. Memory is the page; there is no queue, and no resuming.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,7 +144,7 @@ def difference(old: Sequence[Row], new: Sequence[Row], records: Sequence[Record]
 
 
 def _moves(
-    names: Sequence[str], moved: Collection[str], wanted: Mapping[str, int]
+    names: Sequence[str], moved: AbstractSet[str], wanted: Mapping[str, int]
 ) -> Iterator[tuple[str, int, int]]:
     """(name, index before, index after) of each of `moved`, in the order of `names`: each goes behind
     the last row that stands where it belongs and comes before it."""
