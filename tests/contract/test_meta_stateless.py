@@ -13,7 +13,6 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
-from mongomock_motor import AsyncMongoMockClient
 
 from shared.storage.errors import StoreUnavailable
 from shared.storage.memory import MemoryStore
@@ -22,12 +21,13 @@ from tests.contract.meta_clients import Stateless, revision_of
 from tests.contract.meta_yard import (
     APIS,
     BACKENDS,
+    LASTING,
     Clock,
     Stream,
     Yard,
     changes_of,
     kinds,
-    mongo,
+    lasting,
     numbered,
     opened,
     rows_of,
@@ -248,19 +248,15 @@ async def test_the_first_change_set_after_a_resume_may_be_many_chunks(memory: Ya
         assert [len(changes_of(message)) for message in await stream.change_set()] == [10, 10, 5]
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "mongomock"])
+@pytest.mark.parametrize("backend", LASTING)
 async def test_a_token_survives_a_restart(tmp_path: Path, backend: str) -> None:
-    mock = AsyncMongoMockClient()
-
-    def store() -> Any:
-        return mongo(mock, "meta") if backend == "mongomock" else backend
-
-    async with opened(tmp_path, store=store()) as yard:
-        await yard.apply(regions=numbered(3))
-        token = await token_of(yard)
-        await yard.delete("region", "regions/r001")
-    async with opened(tmp_path, store=store()) as yard, watched(yard, resume_token=token) as stream:
-        assert [told(change) for change in await stream.changes()] == [("removed", "regions/r001")]
+    async with lasting(backend) as store:
+        async with opened(tmp_path, store=store()) as yard:
+            await yard.apply(regions=numbered(3))
+            token = await token_of(yard)
+            await yard.delete("region", "regions/r001")
+        async with opened(tmp_path, store=store()) as yard, watched(yard, resume_token=token) as stream:
+            assert [told(change) for change in await stream.changes()] == [("removed", "regions/r001")]
 
 
 async def test_a_token_is_bound_to_its_query(memory: Yard) -> None:
