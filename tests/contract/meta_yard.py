@@ -239,8 +239,10 @@ class Yard:
             stream.cancel()
 
     @asynccontextmanager
-    async def watch_one(self, kind: str, name: str, **fields: Any) -> AsyncIterator[Stream]:
-        stream = Stream(self._watch(kind, "Watch", "viewer", {"name": name, **fields}))
+    async def watch_one(
+        self, kind: str, name: str, who: str = "viewer", **fields: Any
+    ) -> AsyncIterator[Stream]:
+        stream = Stream(self._watch(kind, "Watch", who, {"name": name, **fields}))
         try:
             yield stream
         finally:
