@@ -1,5 +1,6 @@
 """(g) Watch fan-out: every change of a region told to 1, 100 and 1,000 stateless watches, beside etcd
-with the same puts of the same bytes at the same rate.
+with the same puts of the same bytes at the same rate, and beside a grpc.aio server that tells ready bytes
+and does nothing else.
 
 Each watch is a gRPC stream of its own, 100 of them on a connection. Puts come from one writer at a fixed
 rate. Events are deliveries: changes times watches. Their measure is per second of server CPU, with the
@@ -20,14 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import etcd, machine, meta_requests, meta_seed, processes
+from bench import etcd, machine, meta_bare, meta_requests, meta_seed, processes
 from bench.client import BadAnswer
 from bench.http2 import Connection
 from bench.processes import Server
-from bench.rounds import Result, Spread, ratios
+from bench.rounds import Result, ratios
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2 import region_service_pb2
 from shared.pb.goten_sdk.types import watch_type_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2
+from shared.query.page_token import fingerprint
+from shared.watch.resume_token import ResumeToken
 
 # Watches -> puts a second.
 _RATES: Final = {1: 100, 100: 50, 1_000: 5}
@@ -37,6 +40,10 @@ _STREAMS: Final = 100
 _TIMEOUT: Final = 120.0
 # Rounds are long here.
 _MOST_ROUNDS: Final = 3
+_BARE: Final = "bare grpc.aio handler"
+_ETCD: Final = "etcd"
+# Of the bare handler's events, at the most watches.
+_LEAST: Final = 0.6
 _STAMP: Final = re.compile(rb"at-(\d{19})")
 
 
@@ -63,8 +70,8 @@ class _Run:
 
 
 def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
-    """Results, as they come. Without etcd there is nothing beside ours."""
-    parties = {"ours": ours, **({"etcd": beside} if etcd.installed() else {})}
+    """Results, as they come. etcd may be lacking."""
+    parties = {"ours": ours, _BARE: bare, **({_ETCD: beside} if etcd.installed() else {})}
     seconds = max(2, int(_SECONDS * scale))
     for watchers, rate in _RATES.items():
         found: dict[str, list[_Run]] = {name: [] for name in parties}
@@ -74,10 +81,10 @@ def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
                 place.mkdir(parents=True)
                 with start(place) as party:
                     found[name].append(asyncio.run(_measure(party, watchers, rate, seconds)))
-        yield from _results(watchers, rate, found["ours"], found.get("etcd"))
+        yield from _results(watchers, rate, found)
 
 
-def _results(watchers: int, rate: int, ours: list[_Run], theirs: list[_Run] | None) -> Iterator[Result]:
+def _results(watchers: int, rate: int, found: dict[str, list[_Run]]) -> Iterator[Result]:
     at = f"{watchers:,} watching, {rate} puts/s"
     measures: dict[str, tuple[str, Callable[[_Run], float]]] = {
         "events per CPU second": ("/cpu s", lambda run: run.events_per_cpu),
@@ -86,20 +93,25 @@ def _results(watchers: int, rate: int, ours: list[_Run], theirs: list[_Run] | No
     if watchers > 1:
         measures["KiB a watcher"] = ("KiB", lambda run: run.bytes_each / 1024)
     for what, (unit, value) in measures.items():
-        mine = [value(run) for run in ours]
-        other = [value(run) for run in theirs] if theirs else [float("nan")] * len(mine)
-        yield Result(
-            "g",
-            f"{at}: {what}",
-            "etcd" if theirs else "etcd (not installed)",
-            unit,
-            statistics.median(mine),
-            statistics.median(other),
-            ratios(mine, other) if theirs else Spread.of(other),
-        )
+        mine = [value(run) for run in found["ours"]]
+        for against, runs in found.items():
+            if against == "ours":
+                continue
+            other = [value(run) for run in runs]
+            least = _LEAST if (against, watchers, unit) == (_BARE, max(_RATES), "/cpu s") else None
+            yield Result(
+                "g",
+                f"{at}: {what}",
+                against,
+                unit,
+                statistics.median(mine),
+                statistics.median(other),
+                ratios(mine, other),
+                least,
+            )
 
 
-# -- the two sides
+# -- the sides
 
 
 @contextmanager
@@ -128,6 +140,24 @@ def ours(data: Path, count: int = _REGIONS) -> Iterator[Party]:
             put,
             True,
         )
+
+
+@contextmanager
+def bare(data: Path) -> Iterator[Party]:
+    """A server that tells what it is given: an answer of the service's, with its bytes and tokens."""
+    token = ResumeToken("0" * 32, 1_000, fingerprint("bench")).encode()
+
+    def put(number: int, title: str) -> tuple[str, bytes]:
+        answer = region_service_pb2.WatchRegionsResponse(
+            is_current=True, resume_token=token, snapshot_size=-1
+        )
+        region = answer.region_changes.add().current.region
+        region.CopyFrom(meta_seed.region(number, _REGIONS))
+        region.title = title
+        return meta_bare.PUT, answer.SerializeToString()
+
+    with processes.bare(data, "bench.meta_bare") as server:
+        yield Party(server, {}, meta_bare.WATCH, b"", lambda message: message == meta_bare.STANDS, put, True)
 
 
 @contextmanager

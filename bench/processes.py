@@ -104,11 +104,11 @@ def pipelines(data: Path) -> AbstractContextManager[Server]:
 
 
 @contextmanager
-def bare(folder: Path) -> Iterator[Server]:
-    """The handlers of `bench.bare` with the answers that stand in `folder`."""
+def bare(folder: Path, module: str = "bench.bare") -> Iterator[Server]:
+    """The handlers of `module`, those of `bench.bare` with the answers that stand in `folder`."""
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "bench.bare", str(folder)]
+    command = [sys.executable, "-m", module, str(folder)]
     with process(command, folder / "bare.log", lambda: _written(ports), {}) as server:
         yield server
 

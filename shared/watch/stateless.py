@@ -97,7 +97,7 @@ class Watch:
     width: int = WIDTH
     steps: Memo[Step] | None = None
 
-    async def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
+    def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
         before; with a token it is what changed since (at least an empty set); with a time, or now,
         it is empty, and what changed since that time follows.
@@ -105,20 +105,14 @@ class Watch:
         Raises InvalidArgument for a token that is wrong, StoreUnavailable when the process stops. A
         token or a time that the log does not reach, or another epoch, is a hard reset.
         """
-        session = _Session(self, await self.store.epoch())
-        try:
-            async with aclosing(session.run(start)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        finally:
-            session.close()
+        return _Session(self).run(start)
 
 
 class _Session:
-    def __init__(self, watch: Watch, epoch: str) -> None:
+    def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._store = watch.store
-        self._epoch = epoch
+        self._epoch = ""
         # The revision whose state the client holds, apart from changes that do not concern it.
         self._at = 0
         # How many resources it holds.
@@ -131,32 +125,35 @@ class _Session:
         self._heartbeat = Alarm() if watch.heartbeat else None
 
     async def run(self, start: Start) -> AsyncGenerator[Chunk, None]:
+        self._epoch = await self._store.epoch()
         position, reset = await self._position(start)
         owed = False
-        while True:
-            try:
-                if position is None:
-                    if reset:
-                        yield Chunk(is_hard_reset=True)
-                    async with aclosing(self._snapshot()) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                else:
-                    self._at = self._told = position
-                    self._size = await self._count(position)
-                    if start.resume_token:
-                        owed = True
+        try:
+            while True:
+                try:
+                    if position is None:
+                        if reset:
+                            yield Chunk(is_hard_reset=True)
+                        async with aclosing(self._snapshot()) as chunks:
+                            async for chunk in chunks:
+                                yield chunk
                     else:
-                        yield self._current()
-                async with aclosing(self._changes(owed)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            except Compacted:
-                position, reset, owed = None, True, False
-
-    def close(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
+                        self._at = self._told = position
+                        self._size = await self._count(position)
+                        if start.resume_token:
+                            owed = True
+                        else:
+                            yield self._current()
+                    while True:
+                        # Told by many watches at once: each generator in between would cost all of them.
+                        for chunk in await self._next(owed):
+                            yield chunk
+                        owed = False
+                except Compacted:
+                    position, reset, owed = None, True, False
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
 
     async def _position(self, start: Start) -> tuple[int | None, bool]:
         """The revision that the client holds or asks for, None when it needs a snapshot; and whether
@@ -177,21 +174,21 @@ class _Session:
             return False
         return True
 
-    async def _changes(self, owed: bool) -> AsyncGenerator[Chunk, None]:
-        """What happens after `self._at`; `owed`: answer at once, with an empty set if need be."""
-        while True:
-            target = await self._store.head() if owed else await self._wait()
-            if target is not None:
-                step = await self._step(target)
-                self._at = step.reached
-                self._size += step.growth
-                if owed or step.found or self._bookmark_due():
-                    self._tell()
-                    for chunk in step.chunks:
-                        yield chunk
-                owed = False
-            if self._silence_left() == 0:
-                yield self._tick()
+    async def _next(self, owed: bool) -> tuple[Chunk, ...]:
+        """What happens next after `self._at`, if the client is to be told; `owed`: answer at once, with
+        an empty set if need be."""
+        chunks: tuple[Chunk, ...] = ()
+        target = await self._store.head() if owed else await self._wait()
+        if target is not None:
+            step = await self._step(target)
+            self._at = step.reached
+            self._size += step.growth
+            if owed or step.found or self._bookmark_due():
+                self._tell()
+                chunks = step.chunks
+        if not chunks and self._silence_left() == 0:
+            return (self._tick(),)
+        return chunks
 
     async def _wait(self) -> int | None:
         """A newer revision, or None when a heartbeat is due."""
