@@ -75,10 +75,13 @@ class Resources(Many):
         items = [Item(row.one.name, short(row.one.name), row.revision) for row in rows if not row.needed]
         values = {
             "kind": self._kind,
-            "rows": sorted(rows, key=lambda row: not row.needed),
+            "rows": rows,
             "selected": set(found),
             "default": self._kind is REGION
             and any(row.one.fields.is_default and not row.needed for row in rows),
+            "nothing": not any(
+                isinstance(group, Failure) or group["total"] for groups in answers for group in groups
+            ),
             "gone": [name for name in selection.ids if name not in found],
             "failed": lambda value: isinstance(value, Failure),
         }
