@@ -520,6 +520,16 @@ async def test_the_first_catalogue_is_applied_once(tmp_path: Path, backend: str)
             assert await yard.names("region") == ["regions/mine"]
 
 
+async def test_the_first_catalogue_does_not_follow_one_that_was_applied_before(tmp_path: Path) -> None:
+    """Both have a default region: the service would not start."""
+    path = tmp_path / "catalogue.yaml"
+    path.write_text("regions:\n- {name: regions/first, is_default: true}\n")
+    async with opened(tmp_path, "sqlite") as yard:
+        await yard.apply(regions=[{"name": "regions/mine", "is_default": True}])
+    async with opened(tmp_path, "sqlite", catalogue=str(path)) as yard:
+        assert await yard.names("region") == ["regions/mine"]
+
+
 async def test_the_suites_own_catalogue_is_valid(tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "deploy" / "local" / "catalogue.yaml"
     async with opened(tmp_path, catalogue=str(path)) as yard:
