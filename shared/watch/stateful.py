@@ -122,11 +122,9 @@ class StatefulWatch:
         if self.moves is None:
             return await self._advance(held, target, window)
         key = (self.fingerprint, held.revision, target)
-        known = self.moves.get(key)
-        if known is None:
-            known = await self._advance(held, target, window)
-            self.moves.keep(key, known, sum(200 + len(row.shown) for row in known.held.rows))
-        return known
+        return self.moves.get(key) or await self.moves.share(
+            key, lambda: self._advance(held, target, window), _bytes
+        )
 
     async def _advance(self, held: Held, target: int, window: Window) -> Move:
         """From `held` to revision `target`, or as far as one look at the log leads."""
@@ -172,6 +170,11 @@ class StatefulWatch:
         message = self.collection.definition.parse(record.body)
         place = (*self.request.ordering.values(message), record.name)
         return Row(record.name, place, self.shown(record.body), record.revision)
+
+
+def _bytes(move: Move) -> int:
+    """About what it takes of memory."""
+    return 500 + sum(300 + len(row.shown) for row in move.held.rows)
 
 
 def difference(old: Sequence[Row], new: Sequence[Row], records: Sequence[Record]) -> list[RowChange]:

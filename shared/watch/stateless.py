@@ -284,10 +284,7 @@ class _Session:
             return await self._difference(target)
         key = (self._epoch, watch.fingerprint, watch.chunk_size, watch.width, self._at, target)
         known = watch.steps.get(key)
-        if known is None:
-            known = await self._difference(target)
-            watch.steps.keep(key, known, _bytes(known))
-        return known
+        return known or await watch.steps.share(key, lambda: self._difference(target), _bytes)
 
     async def _difference(self, target: int) -> Step:
         watch, reached, growth = self._watch, self._at, 0
