@@ -20,10 +20,11 @@ _TIME = re.compile(r"\{(\w\w)(?:\+(\d))?\}")
 
 
 class Filled:
-    """A yard with the catalogue of the rules in it."""
+    """A yard with the catalogue of the rules in it. `slow`: calls take long enough to ask less."""
 
-    def __init__(self, yard: Yard) -> None:
+    def __init__(self, yard: Yard, slow: bool) -> None:
         self.yard = yard
+        self.slow = slow
         self._times: dict[str, datetime] = {}
 
     async def fill(self, clock: Clock) -> None:
@@ -62,7 +63,7 @@ async def filled(
 ) -> AsyncIterator[Filled]:
     clock = Clock()
     async with opened(tmp_path_factory.mktemp("meta"), request.param, clock=clock) as yard:
-        found = Filled(yard)
+        found = Filled(yard, request.param == "wire")
         await found.fill(clock)
         yield found
 
@@ -77,7 +78,7 @@ async def test_what_a_filter_selects(filled: Filled, rule: str) -> None:
             if number < 2:
                 assert await filled.watched(kind, text, STATEFUL) == expected, text
                 assert await filled.watched(kind, text, STATELESS) == expected, text
-            if rule != NOTHING:
+            if rule != NOTHING and (number < 2 or not filled.slow):
                 others = " ".join(sorted(set(SHORT[kind]) - set(expected.split())))
                 assert await filled.watched(kind, f"NOT ({text}\n)", STATELESS) == others, text
 
