@@ -248,20 +248,20 @@ class MetaServicer:
         return Start(time=min(at, now))
 
     def _chunk(self, chunk: Chunk, projection: Projection[Any]) -> bytes:
-        answer: Message = self._watch_many_answer(
+        answer: Any = self._watch_many_answer(
             is_current=chunk.is_current,
             resume_token=chunk.token,
             snapshot_size=NO_SIZE if chunk.size is None else chunk.size,
             is_soft_reset=chunk.is_soft_reset,
             is_hard_reset=chunk.is_hard_reset,
         )
-        # current = 4 { x = 1 }, removed = 3 { name = 1 }
-        changes = [
-            frames.messages(4, [frames.messages(1, [projection.bytes(r.body)])]) for r in chunk.current
-        ]
-        changes += [frames.messages(3, [frames.text(1, name)]) for name in chunk.removed]
-        # x_changes = 2
-        return frames.messages(2, changes) + answer.SerializeToString()
+        changes = getattr(answer, self._changes)
+        for record in chunk.current:
+            self._put(changes.add().current, projection, record.body)
+        for name in chunk.removed:
+            changes.add().removed.name = name
+        data: bytes = answer.SerializeToString()
+        return data
 
     async def _stateful(
         self, request: Any, projection: Projection[Any]

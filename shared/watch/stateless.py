@@ -23,6 +23,8 @@ from shared.watch.tailer import Tailer
 # What one difference takes in before the rest becomes the next: commits, and changes of the kind.
 REACH = 1000
 WIDTH = 10_000
+# Resources of a snapshot that is worked out for all watches that begin together.
+_LITTLE = 500
 # Commits that are read at once, each with all its images.
 _BATCH = 32
 # Changes of one commit after which others get their turn.
@@ -252,13 +254,24 @@ class _Session:
         raise StoreUnavailable("the log is compacted faster than a snapshot can be read; try again")
 
     async def _snapshot_at(self, at: int) -> AsyncGenerator[Chunk, None]:
+        """All there is at revision `at`. Where it is little, watches that begin together share it."""
+        watch = self._watch
+        if watch.steps is not None:
+            key = (self._epoch, watch.fingerprint, watch.chunk_size, at)
+            step = watch.steps.get(key) or await watch.steps.share(key, lambda: self._little(at), _bytes)
+            if step.found:
+                self._at, self._size = at, step.growth
+                self._tell()
+                for chunk in step.chunks:
+                    yield chunk
+                return
         held: list[Record] = []
         size = 0
-        async with aclosing(self._store.scan(self._watch.query, at=at)) as records:
+        async with aclosing(self._store.scan(watch.query, at=at)) as records:
             async for record in records:
-                if not self._watch.matches(record.body):
+                if not watch.matches(record.body):
                     continue
-                if len(held) == self._watch.chunk_size:
+                if len(held) == watch.chunk_size:
                     yield Chunk(current=tuple(held))
                     held = []
                 held.append(record)
@@ -266,14 +279,29 @@ class _Session:
         self._at, self._size = at, size
         yield self._current(Chunk(current=tuple(held)))
 
-    async def _count(self, at: int) -> int:
-        """How many resources a client holds that stands at `at`: for heartbeats only."""
-        if not self._watch.heartbeat:
-            return 0
-        count = 0
+    async def _little(self, at: int) -> Step:
+        """A snapshot from nothing to revision `at`; not `found` when there is too much to be shared."""
+        held: list[Record] = []
+        async with aclosing(self._matching(at)) as records:
+            async for record in records:
+                if len(held) == _LITTLE:
+                    return Step((), at, 0, False)
+                held.append(record)
+        return Step(self._chunks(held, [], at), at, len(held), True)
+
+    async def _matching(self, at: int) -> AsyncGenerator[Record, None]:
         async with aclosing(self._store.scan(self._watch.query, at=at)) as records:
             async for record in records:
-                count += self._watch.matches(record.body)
+                if self._watch.matches(record.body):
+                    yield record
+
+    async def _count(self, at: int) -> int:
+        """How many resources a client holds that stands at `at`: for heartbeats only."""
+        count = 0
+        if self._watch.heartbeat:
+            async with aclosing(self._matching(at)) as records:
+                async for _ in records:
+                    count += 1
         return count
 
     async def _step(self, target: int) -> Step:

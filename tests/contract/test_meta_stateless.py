@@ -20,6 +20,7 @@ from shared.service.config import Config
 from shared.storage.errors import StoreUnavailable
 from shared.storage.memory import MemoryStore
 from shared.storage.port import Author, Query, Record
+from shared.watch import stateless
 from tests.contract.meta_clients import Stateless, revision_of
 from tests.contract.meta_yard import (
     APIS,
@@ -381,7 +382,11 @@ class Stutter(MemoryStore):
                 yield record
 
 
-async def test_a_snapshot_that_breaks_off_is_sent_anew_after_a_soft_reset(tmp_path: Path) -> None:
+async def test_a_snapshot_that_breaks_off_is_sent_anew_after_a_soft_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A small one is read before anything of it is sent.
+    monkeypatch.setattr(stateless, "_LITTLE", 3)
     store = Stutter(kinds())
     async with opened(tmp_path, store=store) as yard:
         await yard.apply(regions=numbered(10))
