@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from shared.errors import FailedPrecondition, InvalidArgument, Violation
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.descriptor_schema import DescriptorSchema
 from shared.query.dialects.sqlish import Sqlish
+from shared.query.labels import key_fault, value_fault
 from shared.resource.definition import Definition, Strategy
 from shared.service.service import Clock, NewId
 from shared.storage.port import Check, Condition, Kind, Query, Store
@@ -30,8 +30,6 @@ CONTROLLER: Final = Kind("controller")
 LISTENER: Final = Kind("listener")
 DIAL: Final = Kind("dial")
 
-_LABEL_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
-
 
 def label_faults(labels: Mapping[str, str], path: str) -> Iterable[Violation]:
     """What is wrong with labels, by the rules of Kubernetes."""
@@ -39,19 +37,8 @@ def label_faults(labels: Mapping[str, str], path: str) -> Iterable[Violation]:
         yield Violation(path, f"has {len(labels)} entries; at most {MAX_LABELS} are allowed")
         return
     for key, value in labels.items():
-        prefix, slash, name = key.rpartition("/")
-        if (slash and names.id_fault(prefix)) or not _LABEL_NAME.fullmatch(name):
-            yield Violation(
-                f"{path}[{key!r}]",
-                "is no label key: an optional DNS subdomain and '/', then at most 63 letters, digits, "
-                "'-', '_' and '.', beginning and ending with a letter or digit",
-            )
-        if value and not _LABEL_NAME.fullmatch(value):
-            yield Violation(
-                f"{path}[{key!r}]",
-                f"{value!r} is no label value: at most 63 letters, digits, '-', '_' and '.', beginning "
-                "and ending with a letter or digit",
-            )
+        for fault in filter(None, (key_fault(key), value_fault(value))):
+            yield Violation(f"{path}[{key[:300]!r}]", fault)
 
 
 class _Rules(Strategy[Any]):
@@ -103,7 +90,9 @@ class ExporterRules(_Rules):
     """An exporter's own labels stay what it registered."""
 
     def __init__(self, clock: Clock, new_id: NewId) -> None:
-        super().__init__(EXPORTERS, [f.name for f in pb.Exporter.DESCRIPTOR.fields if f.number >= 10], clock, new_id)
+        super().__init__(
+            EXPORTERS, [f.name for f in pb.Exporter.DESCRIPTOR.fields if f.number >= 10], clock, new_id
+        )
 
     def prepare(self, new: pb.Exporter, old: pb.Exporter | None) -> None:
         super().prepare(new, old)
