@@ -10,10 +10,9 @@ from shared.errors import InvalidArgument
 from shared.resource.name import Pattern
 
 MAX_LENGTH: Final = 253
-# A DNS-1123 subdomain: labels of at most 63 characters, joined by dots.
-_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_ID: Final = rf"{_LABEL}(\.{_LABEL})*"
-_WHOLE: Final = re.compile(_ID, re.ASCII)
+# Kubernetes' DNS-1123 subdomain: it bounds the whole, not the parts between the dots.
+_PART: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_WHOLE: Final = re.compile(rf"{_PART}(?:\.{_PART})*", re.ASCII)
 
 
 def id_fault(text: str) -> str:
@@ -21,8 +20,8 @@ def id_fault(text: str) -> str:
     if len(text) <= MAX_LENGTH and _WHOLE.fullmatch(text):
         return ""
     return (
-        f"{text!r} is no DNS-1123 subdomain: at most {MAX_LENGTH} of a-z, 0-9, '-' and '.', "
-        "beginning and ending with a letter or digit"
+        f"{text[:300]!r} is no DNS-1123 subdomain: 1 to {MAX_LENGTH} of a-z, 0-9, '-' and '.', "
+        "with a letter or digit around each dot and at both ends"
     )
 
 
