@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from shared.errors import InvalidArgument
 from shared.rpc.interceptors import REQUEST_ID, Pipeline, request_id
-from shared.rpc.method import Method
+from shared.rpc.method import Metadata, MetadataDict, Method
 from shared.rpc.status import Status, StatusError
 
 # Details of a service's own that go before the google.rpc ones.
@@ -21,8 +21,9 @@ Decorate = Callable[[Status], Sequence[Message]]
 _OPTIONS = (
     # A second process must not share the port in silence.
     ("grpc.so_reuseport", 0),
-    # Real exporters ping every 20 s, without a call too; the default would cut them off.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Real exporters ping every 20 s, without a call too; the default would cut them off (jumpstarter
+    # contract, section 8).
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
@@ -107,11 +108,13 @@ class GrpcServer:
         pipeline = self._pipeline
 
         def reader(request: Any) -> Callable[[], Any]:
+            if method.raw:
+                return lambda: request
             if method.client_streaming:
                 return lambda: _parsed(method, request)
             return lambda: _parse(method, request)
 
-        async def abort(context: Any, metadata: dict[str, str], error: StatusError) -> None:
+        async def abort(context: Any, metadata: Metadata, error: StatusError) -> None:
             status = error.status
             extra = decorate(status) if decorate is not None else ()
             await context.abort(
@@ -150,14 +153,17 @@ class GrpcServer:
         return make(function)
 
 
-def _metadata(context: Any) -> dict[str, str]:
+def _metadata(context: Any) -> MetadataDict:
     found: dict[str, str] = {}
+    repeated = []
     for key, value in context.invocation_metadata() or ():
-        if isinstance(value, str):
-            found.setdefault(key, value)
+        if key in found:
+            repeated.append(key)
+        elif isinstance(value, str):
+            found[key] = value
     # Settled here, so that an error's trailer and the log agree.
     found[REQUEST_ID] = request_id(found)
-    return found
+    return MetadataDict(found, repeated)
 
 
 def _parse(method: Method, data: bytes) -> Message:
