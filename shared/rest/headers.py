@@ -44,5 +44,5 @@ class Headers(Metadata):
 
     @property
     def repeated(self) -> frozenset[str]:
-        counts = Counter(name.lower() for name in self._given)
+        counts = Counter(name.lower() for name, _ in self._given.items())
         return frozenset(name for name, count in counts.items() if count > 1)

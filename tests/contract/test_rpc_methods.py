@@ -15,7 +15,7 @@ from shared.auth.identity import Identity
 from shared.errors import Unauthenticated
 from shared.pb.jumpstarter.v1 import router_pb2
 from shared.rpc.interceptors import Pipeline
-from shared.rpc.method import PUBLIC, Authenticator, Call, Metadata, Method, MetadataDict
+from shared.rpc.method import PUBLIC, Authenticator, Call, Metadata, MetadataDict, Method
 from shared.rpc.metrics import RpcMetrics
 from shared.rpc.server import GrpcServer
 
