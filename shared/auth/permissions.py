@@ -41,6 +41,7 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
         "leases.create": OPERATOR,
         "leases.update": OPERATOR,
         "leases.delete": OPERATOR,
+        "leases.release": OPERATOR,
         "leases.dial": OPERATOR,
         "tokens.rotate": OPERATOR,
         # Jumpstarter, for whoever runs a lab.
@@ -85,6 +86,7 @@ APART: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "leases.create",
                 "leases.update",
                 "leases.delete",
+                "leases.release",
                 "leases.dial",
                 "tokens.rotate",
             }
@@ -98,7 +100,7 @@ APART: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "exporters.listen",
                 "exporters.audit",
                 "exporters.endpoints",
-                "leases.delete",
+                "leases.release",
             }
         ),
     }
@@ -168,7 +170,7 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         f"{_CONTROLLER}Dial": "leases.dial",
         f"{_CONTROLLER}GetLease": "leases.get",
         f"{_CONTROLLER}RequestLease": "leases.create",
-        f"{_CONTROLLER}ReleaseLease": "leases.delete",
+        f"{_CONTROLLER}ReleaseLease": "leases.release",
         f"{_CONTROLLER}ListLeases": "leases.list",
         # The handler asks for a router token, which only ControllerService makes.
         "/jumpstarter.v1.RouterService/Stream": PUBLIC,

@@ -86,7 +86,7 @@ def test_clients_and_exporters_may_what_their_rpcs_ask_for() -> None:
     client, exporter = APART["jumpstarter.client"], APART["jumpstarter.exporter"]
     assert client | exporter == lab
     # ReleaseLease is for both.
-    assert client & exporter == {"leases.delete"}
+    assert client & exporter == {"leases.release"}
     assert asked_for_by("jumpstarter.client.v1.ClientService") <= client
     # Staff acts as a client, never as an exporter.
     assert lab & ROLES["admin"] == client
