@@ -79,7 +79,7 @@ def times_of(lease: pb.Lease) -> Times:
 def set_times(lease: pb.Lease, found: Times) -> None:
     lease.duration.FromNanoseconds(found.duration)
     for field, value in (("begin_time", found.begin), ("end_time", found.end)):
-        lease.ClearField(field)  # type: ignore[arg-type]  # one of the two
+        lease.ClearField(field)
         if value is not None:
             getattr(lease, field).FromNanoseconds(value)
 
@@ -156,7 +156,7 @@ def public(lease: pb.Lease, now: int, deprecated: Mapping[str, str] | None = Non
         selector=lease.selector or NO_SELECTOR,
         duration=lease.duration,
         client=lease.client,
-        exporter=lease.exporter,
+        exporter=lease.exporter or None,
         conditions=lease.conditions,
         tags=lease.tags,
         allow_disabled=lease.allow_disabled,
@@ -165,7 +165,7 @@ def public(lease: pb.Lease, now: int, deprecated: Mapping[str, str] | None = Non
     if lease.exporter_name:
         found.exporter_name = lease.exporter_name
     for field in ("begin_time", "end_time", "effective_begin_time"):
-        if lease.HasField(field):  # type: ignore[arg-type]  # one of the three
+        if lease.HasField(field):
             getattr(found, field).CopyFrom(getattr(lease, field))
     if lease.HasField("effective_begin_time"):
         until = lease.ended_time.ToNanoseconds() if lease.ended else now
