@@ -141,6 +141,8 @@ class Up:
         for program in self.programs:
             grpc, http = config.counted_ports(program.name)
             uses = [("HTTP", http)] if program.is_console else [("gRPC", grpc), ("REST", http)]
+            if tls := config.tls_port(program.name):
+                uses.append(("gRPC over TLS", tls))
             for use, port in uses:
                 if ports.is_taken(config.host, port):
                     taken.append(f"  {port} ({program.name} {use}) by {ports.holder(port)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -45,7 +45,7 @@ class GrpcServer:
     def __init__(
         self,
         pipeline: Pipeline,
-        methods: Sequence[tuple[Method, Decorate | None]],
+        methods: Sequence[tuple[Method, Decorate | None]] = (),
         *,
         max_message_bytes: int = 4 << 20,
     ) -> None:
@@ -58,14 +58,20 @@ class GrpcServer:
             ]
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs lacks it
-        names = sorted({method.service for method, _ in methods})
-        self.services = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        handlers = {method.path: self._handler(method, decorate) for method, decorate in methods}
-        self._server.add_generic_rpc_handlers((_Handlers({**handlers, **self._reflection()}),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._methods = list(methods)
+
+    def add(self, methods: Iterable[tuple[Method, Decorate | None]]) -> None:
+        """Serve these too: before the start."""
+        self._methods += methods
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        names = sorted({method.service for method, _ in self._methods})
+        return (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Bind `host:port` (port 0 takes a free one) and answer the port. Raises OSError."""
+        """Bind `host:port` (port 0 takes a free one) and answer the port, any number of times before
+        the start. Whoever connects is served from then on. Raises OSError."""
         try:
             if credentials is None:
                 port = self._server.add_insecure_port(address)
@@ -78,6 +84,9 @@ class GrpcServer:
         return port
 
     async def start(self) -> None:
+        handlers = {method.path: self._handler(method, decorate) for method, decorate in self._methods}
+        self._server.add_generic_rpc_handlers((_Handlers({**handlers, **self._reflection()}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._server.start()
 
     async def serving(self, yes: bool) -> None:

@@ -17,7 +17,7 @@ from shared.service.config import PORTS, SETTINGS
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
-KNOWN_PORTS = {8700 + offset + extra for offset in PORTS.values() for extra in (0, 1)}
+KNOWN_PORTS = {8700 + offset + extra for offset in PORTS.values() for extra in (0, 1, 2)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
