@@ -135,7 +135,7 @@ class Callers:
         place = namespace or named.namespace or DEFAULT_NAMESPACE
         id = named.id or client_id(call.identity.subject)
         _check_ids({NAMESPACE: place, NAME: id})
-        _check_namespace(call, place)
+        check_namespace(call, place)
         name = CLIENTS.name(place, id)
         try:
             client = await self._clients.get(name)
@@ -220,7 +220,8 @@ def _check_ids(ids: Mapping[str, str]) -> None:
         raise InvalidArgument.of(wrong)
 
 
-def _check_namespace(call: Call, namespace: str) -> None:
+def check_namespace(call: Call, namespace: str) -> None:
+    """Raises PermissionDenied, saying what would help, unless the namespace is among the user's."""
     allowed = call.identity.namespaces
     if allowed is not None and namespace not in allowed:
         user = call.identity.subject
