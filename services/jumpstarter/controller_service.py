@@ -5,21 +5,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final, NoReturn, Protocol
 
-from services.jumpstarter import kinds, selectors
+from services.jumpstarter import kinds, lease_creation, selectors
 from services.jumpstarter import lease as rules
 from services.jumpstarter.caller import Caller, Callers
 from services.jumpstarter.engine import Engine
 from services.jumpstarter.names import LEASES, id_fault, id_of, parent
-from shared.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from shared.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unimplemented,
+    Violation,
+)
+from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from shared.pb.jumpstarter.v1.kubernetes_pb2 import LabelSelector
 from shared.pb.roundhouse.lab.v1 import lab_pb2
-from shared.query.dialects import selector as selector_text
 from shared.rpc.method import Call
+from shared.service import ids
+from shared.service.service import NewId
 from shared.storage.port import Author, Condition, Query, Store
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["ControllerService"]
@@ -38,8 +47,6 @@ _DIALLED: Final = frozenset(
         common.EXPORTER_STATUS_AFTER_LEASE_HOOK,
     }
 )
-# Nanoseconds that a google.protobuf.Duration holds at most.
-_LONGEST: Final = 315_576_000_000 * 10**9
 # matchExpressions of the selector's operators.
 _OPERATORS: Final = {"in": "In", "notin": "NotIn", "exists": "Exists", "!exists": "DoesNotExist"}
 
@@ -70,14 +77,14 @@ class ControllerService:
         streams: Streams,
         switchboard: Switchboard,
         store: Store,
-        new_lease_id: Callable[[], str],
+        new_id: NewId,
     ) -> None:
         self._engine = engine
         self._callers = callers
         self._streams = streams
         self._switchboard = switchboard
         self._store = store
-        self._new_lease_id = new_lease_id
+        self._new_id = new_id
 
     # -- exporters: who they are and how they are
 
@@ -222,19 +229,18 @@ class ControllerService:
 
     async def RequestLease(self, request: pb.RequestLeaseRequest, call: Call) -> pb.RequestLeaseResponse:
         selector = selectors.of(request.selector, "selector")
-        if not selector.requirements:
-            raise InvalidArgument.at("selector", "is required")
-        # A selector that no lease could have as text is refused here, too.
-        wanted = selector_text.wanted(str(selector), parameter="selector")
-        duration = _duration(request)
+        wanted = client_pb2.CreateLeaseRequest(lease=client_pb2.Lease(selector=str(selector)))
+        if request.HasField("duration"):
+            wanted.lease.duration.CopyFrom(request.duration)
         caller = await self._callers.client(call, None)
-        lease = lab_pb2.Lease(
-            name=LEASES.name(caller.namespace, self._new_lease_id()),
-            namespace=caller.namespace,
-            selector=str(wanted),
-            client=caller.name,
-        )
-        lease.duration.FromNanoseconds(duration)
+        new_id = ids.timed(self._new_id(), self._engine.now())
+        try:
+            lease_creation.check(wanted, 0)
+            lease = lease_creation.made(wanted, caller.namespace, caller.name, new_id)
+        except InvalidArgument as error:
+            # The fields have other places in this request.
+            own = [Violation(v.field.removeprefix("lease."), v.description) for v in error.violations]
+            raise InvalidArgument.of(own) from None
         stored = await self._engine.create(lease, call.author("lease:create"))
         return pb.RequestLeaseResponse(name=id_of(stored.name))
 
@@ -274,18 +280,6 @@ def _lease_name(caller: Caller, id: str, parameter: str) -> str:
     if fault:
         raise InvalidArgument.at(parameter, fault)
     return LEASES.name(caller.namespace, id)
-
-
-def _duration(request: pb.RequestLeaseRequest) -> int:
-    """In nanoseconds. Raises InvalidArgument, whatever its fields hold."""
-    if not request.HasField("duration"):
-        raise InvalidArgument.at("duration", "duration is required")
-    found = request.duration.seconds * 10**9 + request.duration.nanos
-    if found <= 0:
-        raise InvalidArgument.at("duration", "duration must be positive")
-    if found > _LONGEST:
-        raise InvalidArgument.at("duration", "is longer than a Duration may be")
-    return found
 
 
 def _message(lease: lab_pb2.Lease) -> LabelSelector:
