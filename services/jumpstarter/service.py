@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
-from services.jumpstarter import kinds
+from services.jumpstarter import client_service, kinds
+from services.jumpstarter.caller import Callers, admitted
+from services.jumpstarter.client_service import ClientService
 from services.jumpstarter.engine import Engine
+from services.jumpstarter.exporter import LabelPolicy
 from services.jumpstarter.presence import Presence
+from services.jumpstarter.tokens import LabTokens
+from shared.auth.permissions import PERMISSIONS
 from shared.resource.definition import CLAIM, Definition
+from shared.rest.style import Style
+from shared.rpc.method import methods_of
 from shared.service.config import Config
-from shared.service.service import Assembly, Clock, Environment, NewId, Service
+from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
+
+# As grpc-gateway writes it: every field, null for what is not set.
+STYLE: Final = Style(emit_defaults=True)
 
 
 def definitions(config: Config, clock: Clock, new_id: NewId) -> Sequence[Definition]:
@@ -30,7 +41,21 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
     await environment.stack.enter_async_context(
         Presence(engine, environment.store, environment.new_id(), config.jumpstarter_endpoint)
     )
-    return Assembly(apis=[])
+    exporters, clients, _, leases = map(environment.collection, found)
+    callers = Callers(environment.access, clients, exporters)
+    labels = LabelPolicy(config.jumpstarter_hidden_labels, config.jumpstarter_deprecated_labels)
+    servicer = ClientService(
+        engine,
+        exporters,
+        leases,
+        callers,
+        LabTokens(environment.access),
+        environment.new_id,
+        labels,
+        max_tags=config.jumpstarter_max_tags,
+    )
+    methods = admitted(methods_of(client_service.SERVICE, servicer, PERMISSIONS), environment.access)
+    return Assembly(apis=[Api("Jumpstarter for clients", methods, STYLE)])
 
 
 SERVICE = Service(

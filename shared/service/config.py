@@ -109,6 +109,20 @@ def endpoint(text: str) -> str:
     return text
 
 
+def keys(text: str) -> frozenset[str]:
+    """Comma-separated."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
+
+
+def replacements(text: str) -> dict[str, str]:
+    """`key=what to use instead`, comma-separated; the part behind the key may be left out."""
+    pairs = (item.partition("=") for item in text.split(",") if item.strip())
+    found = {key.strip(): instead.strip() for key, _, instead in pairs}
+    if "" in found:
+        raise ValueError("has an entry without a key; write key=what to use instead")
+    return found
+
+
 def _services(text: str) -> str:
     for name in filter(None, map(str.strip, text.split(","))):
         if name not in PORTS:
@@ -172,6 +186,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("watch_bookmark", duration, "60s", "Meta: a quiet watch gets a fresh resume token at most this often."),
     Setting("jumpstarter_tls_port", optional_port, "", "Jumpstarter: port of gRPC over TLS, for real clients and exporters; without one, two above gRPC's; 0 takes a free one."),
     Setting("jumpstarter_endpoint", endpoint, "", "Jumpstarter: `host:port` by which clients and exporters reach the TLS port of this very process; without one, `host` and that port."),
+    Setting("jumpstarter_hidden_labels", keys, "", "Jumpstarter: labels of exporters that are shown only to who asks for hidden ones; keys, comma-separated."),
+    Setting("jumpstarter_deprecated_labels", replacements, "", "Jumpstarter: labels that are hidden likewise and reported as deprecated; `key=what to use instead`, comma-separated."),
+    Setting("jumpstarter_max_tags", count, "10", "Jumpstarter: how many tags a lease may have."),
+    Setting("lease_retention", duration, "30d", "Jumpstarter: how long ended leases stay readable."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
     Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),

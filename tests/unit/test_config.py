@@ -92,3 +92,16 @@ def test_only_limits_what_is_enabled() -> None:
     config = Config.load({"ROUNDHOUSE_ONLY": "pipelines, console"})
     assert config.enabled("pipelines") and not config.enabled("meta")
     assert Config.load({}).enabled("meta")
+
+
+def test_labels_and_what_replaces_them() -> None:
+    found = Config.load(
+        {
+            "ROUNDHOUSE_JUMPSTARTER_HIDDEN_LABELS": "a, x.io/b,",
+            "ROUNDHOUSE_JUMPSTARTER_DEPRECATED_LABELS": "old=use new, older = , x.io/c",
+        }
+    )
+    assert found.jumpstarter_hidden_labels == {"a", "x.io/b"}
+    assert found.jumpstarter_deprecated_labels == {"old": "use new", "older": "", "x.io/c": ""}
+    with pytest.raises(InvalidArgument, match="without a key"):
+        Config.load({"ROUNDHOUSE_JUMPSTARTER_DEPRECATED_LABELS": "=new"})
