@@ -13,6 +13,7 @@ from services.jumpstarter import lease as rules
 from services.jumpstarter.caller import Caller, Callers
 from services.jumpstarter.engine import Engine
 from services.jumpstarter.names import LEASES, id_fault, id_of, parent
+from services.jumpstarter.presence import Presence
 from shared.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -51,14 +52,6 @@ _DIALLED: Final = frozenset(
 _OPERATORS: Final = {"in": "In", "notin": "NotIn", "exists": "Exists", "!exists": "DoesNotExist"}
 
 
-class Streams(Protocol):
-    """Whose status streams are open at this process: `presence.Presence`."""
-
-    async def attach(self, exporter: str, by: Author) -> None: ...
-
-    async def detach(self, exporter: str) -> None: ...
-
-
 class Switchboard(Protocol):
     """Brings listeners and dials together: `dialing.Dialing`."""
 
@@ -74,14 +67,14 @@ class ControllerService:
         self,
         engine: Engine,
         callers: Callers,
-        streams: Streams,
+        presence: Presence,
         switchboard: Switchboard,
         store: Store,
         new_id: NewId,
     ) -> None:
         self._engine = engine
         self._callers = callers
-        self._streams = streams
+        self._presence = presence
         self._switchboard = switchboard
         self._store = store
         self._new_id = new_id
@@ -118,8 +111,7 @@ class ControllerService:
     async def Status(self, request: pb.StatusRequest, call: Call) -> AsyncIterator[pb.StatusResponse]:
         """The state at once, then each change of it, for ever."""
         caller = await self._callers.exporter(call)
-        await self._streams.attach(caller.name, call.author("exporter:attach"))
-        try:
+        async with self._presence.stream(caller.name, call.author("exporter:attach")):
             sent: pb.StatusResponse | None = None
             while True:
                 watched, seen, state = self._state(caller)
@@ -132,8 +124,6 @@ class ControllerService:
                     yield state
                 else:
                     await self._engine.lab.change(watched, seen)
-        finally:
-            await self._streams.detach(caller.name)
 
     def _state(self, caller: Caller) -> tuple[str, int, pb.StatusResponse]:
         """What to wait for, at which revision it is, and what an exporter is told now. One that is

@@ -72,9 +72,10 @@ class Presence:
     @asynccontextmanager
     async def stream(self, exporter: str, by: Author) -> AsyncGenerator[None, None]:
         """Its status stream is open here. Raises NotFound."""
-        await self._engine.attach(exporter, self.id, by)
+        # Counted first: the stream that this one replaces may end while the exporter is attached.
         self._streams[exporter] += 1
         try:
+            await self._engine.attach(exporter, self.id, by)
             yield
         finally:
             self._streams[exporter] -= 1
