@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 from services.jumpstarter import kinds, lease_creation, selectors
 from services.jumpstarter import lease as rules
 from services.jumpstarter.caller import Caller, Callers
+from services.jumpstarter.dialing import Dialing
 from services.jumpstarter.engine import Engine
 from services.jumpstarter.names import LEASES, id_fault, id_of, parent
 from services.jumpstarter.presence import Presence
@@ -30,7 +31,7 @@ from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.rpc.method import Call
 from shared.service import ids
 from shared.service.service import NewId
-from shared.storage.port import Author, Condition, Query, Store
+from shared.storage.port import Condition, Query, Store
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["ControllerService"]
 
@@ -52,14 +53,6 @@ _DIALLED: Final = frozenset(
 _OPERATORS: Final = {"in": "In", "notin": "NotIn", "exists": "Exists", "!exists": "DoesNotExist"}
 
 
-class Switchboard(Protocol):
-    """Brings listeners and dials together: `dialing.Dialing`."""
-
-    def listen(self, lease: str, by: Author) -> AsyncIterator[pb.ListenResponse]: ...
-
-    async def dial(self, lease: str, by: Author) -> pb.DialResponse: ...
-
-
 class ControllerService:
     """The handlers of admitted calls (`caller.admitted`)."""
 
@@ -68,14 +61,14 @@ class ControllerService:
         engine: Engine,
         callers: Callers,
         presence: Presence,
-        switchboard: Switchboard,
+        dialing: Dialing,
         store: Store,
         new_id: NewId,
     ) -> None:
         self._engine = engine
         self._callers = callers
         self._presence = presence
-        self._switchboard = switchboard
+        self._dialing = dialing
         self._store = store
         self._new_id = new_id
 
@@ -163,9 +156,7 @@ class ControllerService:
             lease = lab_pb2.Lease()
         if lease.ended or lease.exporter != caller.name:
             raise PermissionDenied(f"permission denied: {name} is not assigned to {caller.name}")
-        async with contextlib.aclosing(
-            self._switchboard.listen(name, call.author("lease:listen"))  # type: ignore[type-var]
-        ) as dials:
+        async with contextlib.aclosing(self._dialing.listen(name, call.author("lease:listen"))) as dials:
             async for dial in dials:
                 yield dial
 
@@ -173,7 +164,7 @@ class ControllerService:
         caller = await self._callers.client(call, None)
         name = _lease_name(caller, request.lease_name, "lease_name")
         await self._ready(name, caller)
-        return await self._switchboard.dial(name, call.author("lease:dial"))
+        return await self._dialing.dial(name, call.author("lease:dial"))
 
     async def _ready(self, name: str, caller: Caller) -> None:
         """Until the exporter of the caller's lease takes connections. Raises NotFound,

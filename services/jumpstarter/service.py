@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from services.jumpstarter import client_service, kinds
+from services.jumpstarter import client_service, controller_service, kinds, lab_service
 from services.jumpstarter.caller import Callers, admitted
 from services.jumpstarter.client_service import ClientService
+from services.jumpstarter.controller_service import ControllerService
+from services.jumpstarter.dialing import Dialing
 from services.jumpstarter.engine import Engine
 from services.jumpstarter.exporter import LabelPolicy
+from services.jumpstarter.jmp_config import Endpoint
+from services.jumpstarter.lab_service import LabService
 from services.jumpstarter.presence import Presence
+from services.jumpstarter.router_tokens import RouterTokens
 from services.jumpstarter.tokens import LabTokens
 from shared.auth.permissions import PERMISSIONS
 from shared.resource.definition import CLAIM, Definition
@@ -29,33 +34,58 @@ def definitions(config: Config, clock: Clock, new_id: NewId) -> Sequence[Definit
 
 
 async def assemble(environment: Environment, found: Sequence[Definition]) -> Assembly:
-    config = environment.config
-    engine = await environment.stack.enter_async_context(
-        Engine(
-            environment.store,
+    config, access, store, tls = environment.config, environment.access, environment.store, environment.tls
+    assert tls is not None, "this service has a TLS port"
+    enter = environment.stack.enter_async_context
+    retention = config.lease_retention // timedelta(microseconds=1) * 1000
+    engine = await enter(Engine(store, environment.tailer, environment.clock, retention=retention))
+    presence = await enter(Presence(engine, store, environment.new_id(), tls.endpoint))
+    dialing = await enter(
+        Dialing(
+            store,
             environment.tailer,
+            RouterTokens(environment.keys, environment.clock),
             environment.clock,
-            retention=config.lease_retention // timedelta(microseconds=1) * 1000,
+            environment.new_id,
+            controller=presence.id,
+            endpoint=tls.endpoint,
         )
     )
-    await environment.stack.enter_async_context(
-        Presence(engine, environment.store, environment.new_id(), config.jumpstarter_endpoint)
-    )
     exporters, clients, _, leases = map(environment.collection, found)
-    callers = Callers(environment.access, clients, exporters)
-    labels = LabelPolicy(config.jumpstarter_hidden_labels, config.jumpstarter_deprecated_labels)
-    servicer = ClientService(
+    callers, tokens = Callers(access, clients, exporters), LabTokens(access)
+    client = ClientService(
         engine,
         exporters,
         leases,
         callers,
-        LabTokens(environment.access),
+        tokens,
         environment.new_id,
-        labels,
+        LabelPolicy(config.jumpstarter_hidden_labels, config.jumpstarter_deprecated_labels),
         max_tags=config.jumpstarter_max_tags,
     )
-    methods = admitted(methods_of(client_service.SERVICE, servicer, PERMISSIONS), environment.access)
-    return Assembly(apis=[Api("Jumpstarter for clients", methods, STYLE)])
+    controller = ControllerService(engine, callers, presence, dialing, store, environment.new_id)
+
+    def endpoint() -> Endpoint:
+        return Endpoint(tls.endpoint, tls.certificates.current.authority.decode())
+
+    lab = LabService(engine, tokens, clients, exporters, endpoint)
+
+    async def stop() -> None:
+        # Status and Listen never end by themselves.
+        engine.lab.close()
+        await dialing.stop()
+
+    of_client = methods_of(client_service.SERVICE, client, PERMISSIONS)
+    of_controller = methods_of(controller_service.SERVICE, controller, PERMISSIONS)
+    of_lab = methods_of(lab_service.SERVICE, lab, PERMISSIONS)
+    return Assembly(
+        apis=[
+            Api("Jumpstarter for clients", admitted(of_client, access), STYLE),
+            Api("Jumpstarter for exporters", admitted(of_controller, access), STYLE),
+            Api("Roundhouse lab", of_lab),
+        ],
+        on_stop=[stop],
+    )
 
 
 SERVICE = Service(
