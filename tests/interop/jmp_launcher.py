@@ -8,6 +8,7 @@ Each connection sends {"arguments", "environment", "folder"} as one line of JSON
 A connection that closes earlier ends its command with SIGTERM.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -55,7 +56,8 @@ def say(stream, answer):
 def end_with(connection, pid):
     """Nothing more is ever sent: what can be read is the connection's end."""
     connection.recv(1)
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
 
 
 def command(ask, jmp):
