@@ -68,7 +68,7 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
     def endpoint() -> Endpoint:
         return Endpoint(tls.endpoint, tls.certificates.current.authority.decode())
 
-    lab = LabService(engine, tokens, clients, exporters, endpoint)
+    lab = LabService(engine, tokens, clients, exporters, leases, endpoint)
 
     async def stop() -> None:
         # Status and Listen never end by themselves.
