@@ -151,9 +151,12 @@ class Desk:
     def status(self, exporter: Caller) -> Stream:
         return self.stream(self.controller.Status, pb.StatusRequest(), exporter)
 
-    async def listening(self, exporter: Caller, lease: str) -> Stream:
+    async def listening(
+        self, exporter: Caller, lease: str, channel: grpc.aio.Channel | None = None
+    ) -> Stream:
         """A Listen whose exporter can be dialled."""
-        stream = self.stream(self.controller.Listen, pb.ListenRequest(lease_name=lease), exporter)
+        stub = self.controller if channel is None else ControllerServiceStub(channel)
+        stream = self.stream(stub.Listen, pb.ListenRequest(lease_name=lease), exporter)
         store, name = self.yard.store, self.lab.lease_name(lease)
         async with asyncio.timeout(PATIENCE):
             while await store.get("listener", name) is None:
