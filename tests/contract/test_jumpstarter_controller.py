@@ -23,7 +23,7 @@ from shared.pb.jumpstarter.v1.kubernetes_pb2 import LabelSelector, LabelSelector
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2
 from shared.service.testing import started
 from tests.contract.jumpstarter_callers import AVAILABLE, LEASE_READY, OFFLINE, Desk
-from tests.contract.jumpstarter_yard import PATIENCE, Clock, Yard, conditions, opened, until
+from tests.contract.jumpstarter_yard import PATIENCE, Clock, Lab, Yard, conditions, opened, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jumpstarter-controller")]
 INVALID = StatusCode.INVALID_ARGUMENT
@@ -177,7 +177,7 @@ def told(message: pb.StatusResponse) -> tuple[bool, str | None, str | None, dict
     return message.leased, lease, client, dict(message.context)
 
 
-FREE = (False, None, None, {})
+FREE: tuple[bool, None, None, dict[str, str]] = (False, None, None, {})
 
 
 async def test_status_tells_the_state_at_once_and_each_change(desk: Desk) -> None:
@@ -254,24 +254,6 @@ async def test_an_open_status_stream_keeps_an_exporter_online(tmp_path: Path) ->
         back = await desk.seen(bench)
         assert (back.online, back.status) == (True, common.EXPORTER_STATUS_UNSPECIFIED)
         stream.cancel()
-
-
-async def test_a_stream_that_replaces_another_keeps_the_exporter_attached(desk: Desk) -> None:
-    bench = await desk.exporter("bench")
-    first = desk.status(bench)
-    await first.next()
-    second = desk.status(bench)
-    await second.next()
-    first.cancel()
-    # A third exporter's detachment comes behind the first stream's, and is seen.
-    other = await desk.exporter("other")
-    third = desk.status(other)
-    await third.next()
-    third.cancel()
-    await until(lambda: desk.lab.stored("other"), lambda stored: not stored.controller)
-    assert (await desk.lab.stored("bench")).controller
-    second.cancel()
-    await until(lambda: desk.lab.stored("bench"), lambda stored: not stored.controller)
 
 
 async def test_an_exporter_that_reconnects_is_told_of_the_same_lease(desk: Desk) -> None:
@@ -496,6 +478,33 @@ async def test_a_listen_outlives_its_lease(desk: Desk) -> None:
     reading.cancel()
     for each in (stream, listen):
         each.cancel()
+
+
+async def test_exporters_and_clients_may_call_different_processes(tmp_path: Path) -> None:
+    async with opened(tmp_path, "sqlite") as one, opened(tmp_path, "sqlite") as two:
+        here, there = Desk(await one.lab()), Desk(Lab(two, "lab-1"))
+        there.lab.alice = here.alice
+        bench = await here.exporter("bench", board="rpi")
+        stream = here.status(bench)
+        assert told(await stream.next()) == FREE
+        made = await there.lab.create("board=rpi")
+        assert made.exporter == bench.name
+        id = made.name.rpartition("/")[2]
+        assert told(await stream.next()) == (True, id, "alice", {})
+        listen = await here.listening(bench, id)
+        dial = asyncio.ensure_future(there.dial(id))
+        await here.report(bench, LEASE_READY)
+        async with asyncio.timeout(PATIENCE):
+            answer = await dial
+        heard = await listen.next()
+        assert (heard.router_endpoint, heard.router_token) == (answer.router_endpoint, answer.router_token)
+        tls = one.service.running.environment.tls
+        assert tls is not None
+        assert answer.router_endpoint == tls.endpoint
+        await there.lab.delete(id)
+        assert told(await stream.next()) == FREE
+        for each in (stream, listen):
+            each.cancel()
 
 
 # -- leases by the older API
