@@ -131,6 +131,20 @@ async def test_a_certificate_of_the_settings_is_shown(tmp_path: Path) -> None:
         assert not (tmp_path / "data" / "tls").exists()
 
 
+async def test_a_renewed_certificate_is_shown_without_a_restart(service: TestService) -> None:
+    assert service.running.environment.tls is not None
+    source = service.running.environment.tls.certificates
+    before = source.current
+    ensure(service.running.config.data / "tls", ["new.example"])
+    assert await check(service.tls_target, service.tls) == SERVING
+    assert source.current == before
+    source._look_at = 0.0
+    async with connected(service) as (_, writer):
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    assert b"new.example" in shown
+    assert source.current != before and source.current.authority == before.authority
+
+
 async def test_other_services_have_no_such_port(tmp_path: Path) -> None:
     async def nothing(environment: Environment, found: Sequence[object]) -> Assembly:
         assert environment.tls is None
