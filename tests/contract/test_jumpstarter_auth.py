@@ -443,6 +443,11 @@ async def test_staff_is_no_exporter(desk: Desk) -> None:
     for method, request in of_exporters(desk):
         await desk.fails(method, request, DENIED, sent)
         await desk.fails(method, request, DENIED, desk.admin)
+    # What clients may do as well it may do as one of those.
+    release = pb.ReleaseLeaseRequest(name="x")
+    await desk.fails(desk.controller.ReleaseLease, release, DENIED, sent, "is no exporter")
+    as_client = {**desk.alice.metadata, **desk.admin}
+    await desk.fails(desk.controller.ReleaseLease, release, NOT_FOUND, as_client)
 
 
 @pytest.mark.parametrize(

@@ -501,10 +501,19 @@ async def test_exporters_and_clients_may_call_different_processes(tmp_path: Path
         tls = one.service.running.environment.tls
         assert tls is not None
         assert answer.router_endpoint == tls.endpoint
+        # Changes of another process may come all at once.
+        await here.report(bench)
+        await there.lab.create("board=rpi", id="next")
         await there.lab.delete(id)
         assert told(await stream.next()) == FREE
-        for each in (stream, listen):
-            each.cancel()
+        assert told(await stream.next()) == (True, "next", "alice", {})
+        await there.lab.delete("next")
+        assert told(await stream.next()) == FREE
+        await there.remove(bench)
+        await there.lab.exporter("bench", free=False, board="rpi")
+        failure = await stream.failure()
+        assert (failure.code, "was removed" in failure.message) == (DENIED, True)
+        listen.cancel()
 
 
 # -- leases by the older API
@@ -631,6 +640,17 @@ async def test_a_lease_is_released_by_its_owner_or_by_what_it_holds(desk: Desk) 
     assert conditions(await desk.lab.get("one")) == ["Ready=False/Released"]
     await desk.fails(release, request, PRECONDITION, other, "does not hold")
     await desk.fails(release, request, DENIED, bob)
+
+
+async def test_a_lease_that_has_ended_by_itself_is_released_without_a_trace(desk: Desk) -> None:
+    bench = await desk.exporter("bench", board="rpi")
+    await desk.lab.create("board=rpi", id="one", duration=60)
+    await desk.yard.advance(61)
+    await desk.lab.until_ended("one")
+    before = await desk.lab.stored_lease("one")
+    for who in (desk.alice, bench):
+        await desk.call(desk.controller.ReleaseLease, pb.ReleaseLeaseRequest(name="one"), who)
+    assert await desk.lab.stored_lease("one") == before
 
 
 async def test_a_lease_that_waits_is_released_too(desk: Desk) -> None:
