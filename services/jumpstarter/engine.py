@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from services.jumpstarter import kinds, names
+from services.jumpstarter import exporter as exporters
+from services.jumpstarter import kinds, names, outcome
 from services.jumpstarter import lease as rules
-from services.jumpstarter.decision import Assign, Decision, End, Keep, Wait, decide
+from services.jumpstarter.agenda import Agenda
+from services.jumpstarter.decision import Decision, End, Keep, Wait, decide
 from services.jumpstarter.exporter import State, state
 from services.jumpstarter.lab import Lab
+from services.jumpstarter.outcome import copied
 from shared.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
@@ -42,6 +44,8 @@ _TRIES: Final = 64
 _NAP: Final = 1.0
 _RETRY: Final = 0.5
 _BATCH: Final = 256
+# Exporters that are offered one by one; when more are free at once everybody is asked.
+_FEW: Final = 8
 # How often ended leases that are too old are looked for.
 _FORGET: Final = 60 * _SECOND
 _ASSIGNED: Final = Author("controller", "controller:lease:assign")
@@ -59,9 +63,7 @@ class Engine:
         self._clock = clock
         self._retention = retention
         self._turn = asyncio.Lock()
-        # When to look at which leases again; entries that `_due_at` does not confirm are old.
-        self._due: list[tuple[int, str]] = []
-        self._due_at: dict[str, int] = {}
+        self._agenda = Agenda()
         self._forget_at = 0
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -96,18 +98,24 @@ class Engine:
                 await self._catch_up()
         return self.lab
 
+    async def settle(self) -> None:
+        """Do all that follows from what is stored and from the clock: for tests that set it."""
+        async with self._turn:
+            await self._catch_up()
+            await self._settle()
+
     # -- leases
 
     async def create(self, lease: pb.Lease, by: Author) -> pb.Lease:
-        """Store a new lease, with its exporter when one is free for it. Raises AlreadyExists."""
+        """Store a new lease, with its exporter when one is free for it. Raises AlreadyExists, and
+        NotFound for its client."""
 
-        async def plan() -> Plan[pb.Lease]:
-            new = pb.Lease()
-            new.CopyFrom(lease)
-            new.create_time.FromNanoseconds(self.now())
+        async def plan(now: int) -> Plan[pb.Lease]:
+            new = copied(lease)
+            new.create_time.FromNanoseconds(now)
             new.labels.update(rules.labels(new))
-            changes, checks = self._carried_out(new, Expect.ABSENT)
-            return changes, checks, new
+            self._check_client(new.client)
+            return self._stored(new, Expect.ABSENT, now)
 
         try:
             return await self._write(plan, by)
@@ -115,20 +123,20 @@ class Engine:
             raise AlreadyExists(f"lease {lease.name} exists", kind=kinds.LEASE, name=lease.name) from error
 
     async def update(self, name: str, change: Callable[[pb.Lease], None], by: Author) -> pb.Lease:
-        """Apply `change` to the lease as it is, and what follows from it. Raises NotFound and
-        whatever `change` raises."""
+        """Apply `change` to the lease as it is, and what follows from it. Raises NotFound, also for
+        another client, and whatever `change` raises."""
 
-        async def plan() -> Plan[pb.Lease]:
+        async def plan(now: int) -> Plan[pb.Lease]:
             old, revision = await self._found(name)
-            new = pb.Lease()
-            new.CopyFrom(old)
+            new = copied(old)
             change(new)
             if new == old:
                 return [], [], new
             if new.ended:
-                return [_lease(new, revision)], [], new
-            changes, checks = self._carried_out(new, revision)
-            return changes, checks, new
+                return [outcome.put_lease(new, revision)], [], new
+            if new.client != old.client:
+                self._check_client(new.client)
+            return self._stored(new, revision, now)
 
         return await self._write(plan, by)
 
@@ -153,14 +161,15 @@ class Engine:
         what it was when the wait began."""
         if lease.ended or lease.exporter:
             return lease
-        space = self.lab.namespace(lease.name)
-        made = decide(lease, space, self.now())
-        found = pb.Lease()
-        found.CopyFrom(lease)
-        if isinstance(made, Wait):
-            place = space.queue.position(lease.name)
-            message = f"{made.message}; {place} of {len(space.queue)} in the queue" if place else made.message
-            rules.set_condition(found, rules.PENDING, rules.TRUE, made.reason, message, self.now())
+        space, now = self.lab.namespace(lease.name), self.now()
+        made = decide(lease, space, now)
+        if not isinstance(made, Wait):
+            return lease
+        place, message = space.queue.position(lease.name), made.message
+        if place:
+            message = f"{message}; {place} of {len(space.queue.due(now))} in the queue"
+        found = copied(lease)
+        rules.set_condition(found, rules.PENDING, rules.TRUE, made.reason, message, now)
         return found
 
     # -- exporters
@@ -171,24 +180,12 @@ class Engine:
         """The exporter's uid. Of `labels` those are kept that are an exporter's own."""
 
         def change(exporter: pb.Exporter) -> None:
-            for key in [key for key in exporter.labels if key.startswith(kinds.OWN_PREFIX)]:
-                del exporter.labels[key]
-            exporter.labels.update({k: v for k, v in labels.items() if k.startswith(kinds.OWN_PREFIX)})
-            del exporter.devices[:]
-            exporter.devices.extend(devices)
-            exporter.registered = True
+            exporters.register(exporter, labels, devices)
 
         return (await self._change(name, change, by)).uid
 
     async def unregister(self, name: str, reason: str, by: Author) -> None:
-        def change(exporter: pb.Exporter) -> None:
-            del exporter.devices[:]
-            exporter.registered = exporter.online = False
-            exporter.status = common.EXPORTER_STATUS_OFFLINE
-            exporter.status_message = reason or "The exporter has unregistered"
-            exporter.last_seen.FromNanoseconds(self.now())
-
-        await self._change(name, change, by)
+        await self._change(name, lambda found: exporters.unregister(found, reason, self.now()), by)
 
     async def report_status(
         self, name: str, status: common.ExporterStatus, message: str, release: bool, by: Author
@@ -196,50 +193,26 @@ class Engine:
         """With `release` the lease that holds the exporter ends as well."""
 
         def change(exporter: pb.Exporter) -> None:
-            exporter.status = status
-            exporter.status_message = message
-            exporter.online = status not in (
-                common.EXPORTER_STATUS_OFFLINE,
-                common.EXPORTER_STATUS_UNSPECIFIED,
-            )
-            exporter.last_seen.FromNanoseconds(self.now())
+            exporters.report(exporter, status, message, self.now())
 
         await self._change(name, change, by, release=release)
 
     async def attach(self, name: str, controller: str, by: Author) -> None:
         """The exporter's status stream is open at `controller`."""
-
-        def change(exporter: pb.Exporter) -> None:
-            exporter.controller = controller
-            if exporter.status == common.EXPORTER_STATUS_OFFLINE or not exporter.HasField("last_seen"):
-                exporter.status = common.EXPORTER_STATUS_UNSPECIFIED
-                exporter.status_message = ""
-            exporter.online = True
-            exporter.last_seen.FromNanoseconds(self.now())
-
-        await self._change(name, change, by)
+        await self._change(name, lambda found: exporters.attach(found, controller, self.now()), by)
 
     async def detach(self, name: str, controller: str, by: Author) -> None:
         """That stream has ended. By itself it changes nothing until the exporter was silent for too
         long."""
-
-        def change(exporter: pb.Exporter) -> None:
-            if exporter.controller == controller:
-                exporter.controller = ""
-                exporter.last_seen.FromNanoseconds(self.now())
-
         with contextlib.suppress(NotFound):
-            await self._change(name, change, by)
+            await self._change(name, lambda found: exporters.detach(found, controller, self.now()), by)
 
     async def lose(self, name: str, message: str, still: Callable[[pb.Exporter], bool], by: Author) -> None:
         """The exporter was silent for too long, unless `still` denies it by now."""
 
         def change(exporter: pb.Exporter) -> None:
             if still(exporter):
-                exporter.online = False
-                exporter.controller = ""
-                exporter.status = common.EXPORTER_STATUS_OFFLINE
-                exporter.status_message = message
+                exporters.lose(exporter, message)
 
         with contextlib.suppress(NotFound):
             await self._change(name, change, by)
@@ -247,92 +220,64 @@ class Engine:
     async def _change(
         self, name: str, change: Callable[[pb.Exporter], None], by: Author, *, release: bool = False
     ) -> pb.Exporter:
-        async def plan() -> Plan[pb.Exporter]:
+        async def plan(now: int) -> Plan[pb.Exporter]:
             old = self.lab.exporter(name)
             if old is None:
                 raise NotFound(f"exporter {name!r} not found", kind=kinds.EXPORTER, name=name)
-            new = pb.Exporter()
-            new.CopyFrom(old)
+            new = copied(old)
             change(new)
             held = self.lab.lease(new.lease) if release and new.lease else None
             changes: list[Put] = []
             if held is not None:
-                lease = pb.Lease()
-                lease.CopyFrom(held)
+                lease = copied(held)
                 lease.released = True
-                self._end(lease, decide(lease, self.lab.namespace(name), self.now()))
-                changes.append(_lease(lease, self.lab.at(lease.name)))
+                made = decide(lease, self.lab.namespace(name), now)
+                assert isinstance(made, End)
+                outcome.end(lease, made, now)
+                changes.append(outcome.put_lease(lease, self.lab.at(lease.name)))
                 new.lease = ""
             if new != old:
-                changes.append(_exporter(new, self.lab.at(name)))
+                changes.append(outcome.put_exporter(new, self.lab.at(name)))
             return changes, [], new
 
         return await self._write(plan, by)
 
     # -- writing
 
-    async def _write(self, plan: Callable[[], Awaitable[Plan[T]]], by: Author) -> T:
-        """Carry out what `plan` makes of the newest state, in which nobody waits for what is free.
-        Raises Exists when a new name is taken, what `plan` raises, and Unavailable."""
+    async def _write(self, plan: Callable[[int], Awaitable[Plan[T]]], by: Author) -> T:
+        """Carry out what `plan` makes of the newest state, in which nobody waits for what is free as of
+        the time that it is given. Raises Exists when a new name is taken, what `plan` raises, and
+        Unavailable."""
         async with self._turn:
-            for _ in range(_TRIES):
-                await self._catch_up()
-                await self._settle()
-                changes, checks, answer = await plan()
-                if not changes:
+            try:
+                for _ in range(_TRIES):
+                    await self._catch_up()
+                    changes, checks, answer = await plan(await self._settle())
+                    if not changes:
+                        return answer
+                    try:
+                        await self._store.commit(changes, checks=checks, by=by)
+                    except Exists:
+                        raise
+                    except Conflict:
+                        continue
+                    await self._catch_up()
                     return answer
-                try:
-                    await self._store.commit(changes, checks=checks, by=by)
-                except Exists:
-                    raise
-                except Conflict:
-                    continue
-                await self._catch_up()
+            finally:
+                # Of what follows, or was cut off, nobody else may come to know.
                 self._woken.set()
-                return answer
         raise Unavailable("others write to the lab too fast; nothing was changed, try again")
 
-    def _carried_out(self, lease: pb.Lease, expect: Expect | int) -> tuple[list[Put], list[Check]]:
-        """The changes that store `lease`, once what is decided about it has been done to it."""
-        space = self.lab.namespace(lease.name)
-        made = decide(lease, space, self.now())
-        changes: list[Put] = []
-        checks: list[Check] = []
-        match made:
-            case Assign(name, priority, spot):
-                rules.assign(lease, name, priority, spot, self.now())
-                exporter = pb.Exporter()
-                exporter.CopyFrom(space.board.exporters[name])
-                exporter.lease = lease.name
-                changes.append(_exporter(exporter, self.lab.at(name)))
-                # Nobody was here before it.
-                checks.append(Check(kinds.LEASE, None, self.lab.revision))
-            case Wait(reason, message):
-                rules.set_condition(lease, rules.PENDING, rules.TRUE, reason, message, self.now())
-            case End():
-                changes += self._freed(lease)
-                self._end(lease, made)
-        changes.append(_lease(lease, expect))
-        return changes, checks
+    def _stored(self, lease: pb.Lease, expect: Expect | int, now: int) -> Plan[pb.Lease]:
+        """Store what a caller made of `lease`, with what is decided about it."""
+        made = decide(lease, self.lab.namespace(lease.name), now)
+        changes, checks = outcome.of(self.lab, lease, made, expect, now)
+        # The owner may be removed meanwhile.
+        return changes, checks or [Check(kinds.CLIENT, None, self.lab.revision)], lease
 
-    def _freed(self, lease: pb.Lease) -> list[Put]:
-        """What takes the exporter back from `lease`."""
-        held = self.lab.exporter(lease.exporter) if lease.exporter else None
-        if held is None or held.lease != lease.name:
-            return []
-        exporter = pb.Exporter()
-        exporter.CopyFrom(held)
-        exporter.lease = ""
-        return [_exporter(exporter, self.lab.at(held.name))]
-
-    def _end(self, lease: pb.Lease, made: Decision) -> None:
-        assert isinstance(made, End)
-        now = self.now()
-        if made.reason == "Expired" and rules.condition(lease, rules.PENDING) is not None:
-            # Clients of 0.9.0 would wait on for ever (jumpstarter contract, section 10, trap 4).
-            rules.set_condition(lease, rules.PENDING, rules.FALSE, made.reason, made.message, now)
-        rules.set_condition(lease, made.condition, made.status, made.reason, made.message, now)
-        rules.end(lease, now)
+    def _check_client(self, name: str) -> None:
+        if self.lab.client(name) is None:
+            raise NotFound(f"client {name!r} not found", kind=kinds.CLIENT, name=name)
 
     # -- what follows from changes and from time
 
@@ -351,7 +296,8 @@ class Engine:
 
     async def _sleep(self) -> bool:
         """Until something changes or is due. False: the process stops."""
-        left = _NAP if not self._due else min(_NAP, max(0.0, (self._due[0][0] - self.now()) / _SECOND))
+        due = self._agenda.next_due
+        left = _NAP if due is None else min(_NAP, max(0.0, (due - self.now()) / _SECOND))
         changed = asyncio.ensure_future(self._tailer.wait(self.lab.revision))
         woken = asyncio.ensure_future(self._woken.wait())
         try:
@@ -373,78 +319,66 @@ class Engine:
         except Compacted:
             await self.lab.load(self._store)
 
-    async def _settle(self) -> None:
-        """Look at all that is new or due, until nothing is."""
-        news = self.lab.news
+    async def _settle(self) -> int:
+        """Look at all that is new or due, until nothing is; answers as of when."""
+        looked = 0
         while True:
             now = self.now()
-            while self._due and self._due[0][0] <= now:
-                at, name = heapq.heappop(self._due)
-                if self._due_at.get(name) == at:
-                    del self._due_at[name]
-                    if name in self.lab.leases:
-                        news.leases[name] = None
-            if not news:
-                return
-            if news.namespaces:
-                await self._look_at(self._all_of(next(iter(news.namespaces))))
-            elif news.freed:
-                await self._give(next(iter(news.freed)))
-            else:
-                # Oldest first: whoever is looked at first takes what is free.
-                await self._look_at(sorted(news.leases, key=self._place)[:_BATCH])
-
-    def _all_of(self, namespace: str) -> list[str]:
-        """The names of all leases of a namespace, whose turn it is to be looked at."""
-        del self.lab.news.namespaces[namespace]
-        prefix = f"namespaces/{namespace}/"
-        return sorted((n for n in self.lab.leases if n.startswith(prefix)), key=self._place)
-
-    def _place(self, name: str) -> tuple[int, str]:
-        lease = self.lab.leases.get(name)
-        return (rules.queued_at(lease) if lease is not None else 0, name)
-
-    async def _look_at(self, leases: Iterable[str]) -> None:
-        for name in leases:
-            self.lab.news.leases.pop(name, None)
+            self._note(now)
+            name = self._agenda.next(self._is_free)
+            if name is None:
+                return now
             lease = self.lab.leases.get(name)
-            if lease is not None and not await self._carry_out(lease):
-                self.lab.news.leases[name] = None
+            made = Keep(None) if lease is None else decide(lease, self.lab.namespace(name), now)
+            if lease is not None and outcome.acts(made, lease):
+                await self._carry_out(lease, made, now)
+                continue
+            if isinstance(made, Keep | Wait) and made.until is not None:
+                self._agenda.later(name, made.until)
+            self._agenda.done()
+            looked += 1
+            if looked % _BATCH == 0:
+                await asyncio.sleep(0)
 
-    async def _give(self, name: str) -> None:
-        """A free exporter to those who have waited longest for it."""
+    def _note(self, now: int) -> None:
+        """Put on the agenda what is new and what is due."""
+        news, lab = self.lab.news, self.lab
+        for name in self._agenda.due(now):
+            news.leases[name] = None
+        for name in news.leases:
+            lease = lab.leases.get(name)
+            if lease is None:
+                self._agenda.forget(name)
+            elif lease.exporter:
+                self._agenda.holder(name)
+            else:
+                self._agenda.waiting((rules.queued_at(lease), name))
+        news.leases.clear()
+        if len(news.freed) > _FEW:
+            news.namespaces.update(dict.fromkeys(map(names.namespace_of, news.freed)))
+        else:
+            for exporter in filter(None, map(lab.exporter, news.freed)):
+                queue = lab.namespace(exporter.name).queue
+                self._agenda.free(exporter.name, queue.wanting(exporter, now))
+        news.freed.clear()
+        for namespace in news.namespaces:
+            for place in lab.namespace(names.parent(namespace)).queue.due(now):
+                self._agenda.waiting(place)
+        news.namespaces.clear()
+
+    def _is_free(self, name: str) -> bool:
         exporter = self.lab.exporter(name)
-        if exporter is not None:
-            for waiting in self.lab.namespace(name).queue.wanting(exporter, self.now()):
-                current = self.lab.exporter(name)
-                if current is None or state(current, allow_disabled=True) is not State.FREE:
-                    break
-                lease = self.lab.leases.get(waiting)
-                if lease is not None and not await self._carry_out(lease):
-                    return
-        self.lab.news.freed.pop(name, None)
+        return exporter is not None and state(exporter, allow_disabled=True) is State.FREE
 
-    async def _carry_out(self, lease: pb.Lease) -> bool:
-        """What is decided about a lease that is stored. False when others wrote first: the log is
-        caught up with and everything that they changed is news again."""
-        made = decide(lease, self.lab.namespace(lease.name), self.now())
-        if isinstance(made, Keep | Wait):
-            if made.until is not None and self._due_at.get(lease.name) != made.until:
-                self._due_at[lease.name] = made.until
-                heapq.heappush(self._due, (made.until, lease.name))
-            if isinstance(made, Keep) or rules.condition(lease, rules.PENDING) is not None:
-                return True
-        new = pb.Lease()
-        new.CopyFrom(lease)
-        changes, checks = self._carried_out(new, self.lab.at(lease.name))
+    async def _carry_out(self, lease: pb.Lease, made: Decision, now: int) -> None:
+        """What is decided about a lease that is stored. When others wrote first nothing is done, and
+        everything that they changed is news."""
+        at = self.lab.at(lease.name)
+        changes, checks = outcome.of(self.lab, copied(lease), made, at, now)
         by = _ENDED if isinstance(made, End) else _ASSIGNED
-        try:
+        with contextlib.suppress(Conflict):
             await self._store.commit(changes, checks=checks, by=by)
-        except Conflict:
-            await self._catch_up()
-            return False
         await self._catch_up()
-        return True
 
     async def _forget(self) -> None:
         """Remove a few of the leases that ended too long ago."""
@@ -471,13 +405,3 @@ class Engine:
         if record is None:
             raise NotFound(f"lease {name!r} not found", kind=kinds.LEASE, name=name)
         return pb.Lease.FromString(record.body), record.revision
-
-
-def _lease(lease: pb.Lease, expect: Expect | int) -> Put:
-    body = lease.SerializeToString(deterministic=True)
-    return Put(kinds.LEASE, lease.name, body, names.parent(lease.namespace), expect)
-
-
-def _exporter(exporter: pb.Exporter, expect: int) -> Put:
-    body = exporter.SerializeToString(deterministic=True)
-    return Put(kinds.EXPORTER, exporter.name, body, names.parent(exporter.namespace), expect)

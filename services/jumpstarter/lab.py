@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from services.jumpstarter import kinds, names
 from services.jumpstarter.board import Board
-from services.jumpstarter.exporter import State, state
+from services.jumpstarter.exporter import State, disabled, state
 from services.jumpstarter.names import EXPORTERS
 from services.jumpstarter.queue import Queue
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
@@ -30,6 +30,8 @@ class Namespace:
     queue: Queue = field(default_factory=Queue)
     clients: dict[str, pb.Client] = field(default_factory=dict)
     policies: dict[str, pb.AccessPolicy] = field(default_factory=dict)
+    # Whether a policy grants spot access: then an exporter's state decides what others may wait for.
+    spot: bool = False
 
 
 @dataclass
@@ -38,13 +40,10 @@ class News:
 
     # Exporters that may be given to someone now.
     freed: dict[str, None] = field(default_factory=dict)
-    # Leases that are new or were changed.
+    # Leases that are new, were changed, or have ended.
     leases: dict[str, None] = field(default_factory=dict)
     # Namespaces in which what was possible may not be any more, or the other way round.
     namespaces: dict[str, None] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.freed or self.leases or self.namespaces)
 
 
 class Lab:
@@ -127,7 +126,8 @@ class Lab:
     # -- feeding
 
     async def load(self, store: Store) -> None:
-        """What `store` holds now, instead of what was known. All of it is news."""
+        """What `store` holds now, instead of what was known. All leases are news, and so every exporter
+        is offered."""
         at = await store.head()
         fresh: dict[str, list[Record]] = {kind: [] for kind in self._take}
         for kind, found in fresh.items():
@@ -135,7 +135,7 @@ class Lab:
             async with aclosing(store.scan(query, at=at)) as records:
                 async for record in records:
                     found.append(record)
-        known = [*self._revisions]
+        known, gone = [*self._revisions], [*self.leases]
         self._namespaces.clear()
         self.leases.clear()
         self.controllers.clear()
@@ -145,8 +145,9 @@ class Lab:
             for record in records_:
                 self._take[kind](record.name, record.body, record.revision)
         self.revision = at
-        for name in self._namespaces:
-            self.news.namespaces[name] = None
+        self.news.freed.clear()
+        self.news.namespaces.clear()
+        self.news.leases.update(dict.fromkeys(gone))
         for name in {*known, *self._revisions}:
             self._wake(name)
 
@@ -166,26 +167,25 @@ class Lab:
         self._moved(name, revision if after is not None else 0)
         if after is not None and state(after, allow_disabled=True) is State.FREE:
             self.news.freed[name] = None
-        if before is not None and _offer(before) != _offer(after):
-            self.news.namespaces[names.namespace_of(name)] = None
-        if body is None:
+        else:
             self.news.freed.pop(name, None)
+        if before is not None and (after is None or _changes_offers(before, after, spot=space.spot)):
+            self.news.namespaces[names.namespace_of(name)] = None
 
     def _take_lease(self, name: str, body: bytes | None, revision: int) -> None:
         space = self._space(name)
         lease = None if body is None else pb.Lease.FromString(body)
+        self.news.leases[name] = None
         if lease is None or lease.ended:
             self.leases.pop(name, None)
-            self.news.leases.pop(name, None)
             space.queue.remove(name)
             self._moved(name, 0)
             return
         self.leases[name] = lease
-        self.news.leases[name] = None
         if lease.exporter:
             space.queue.remove(name)
             if lease.exporter in self._marks:
-                self._marks[lease.exporter] = revision
+                self._marks[lease.exporter] = max(revision, self._marks[lease.exporter])
                 self._wake(lease.exporter)
         else:
             wanted = EXPORTERS.name(lease.namespace, lease.exporter_name) if lease.exporter_name else ""
@@ -194,14 +194,16 @@ class Lab:
 
     def _take_client(self, name: str, body: bytes | None, revision: int) -> None:
         clients = self._space(name).clients
-        before = clients.pop(name, None)
-        if body is not None:
-            clients[name] = pb.Client.FromString(body)
-        if before is not None and (body is None or before.labels != clients[name].labels):
+        before = clients.get(name)
+        _keep(clients, name, body, pb.Client)
+        after = clients.get(name)
+        if (before.labels if before else {}) != (after.labels if after else {}):
             self.news.namespaces[names.namespace_of(name)] = None
 
     def _take_policy(self, name: str, body: bytes | None, revision: int) -> None:
-        _keep(self._space(name).policies, name, body, pb.AccessPolicy)
+        space = self._space(name)
+        _keep(space.policies, name, body, pb.AccessPolicy)
+        space.spot = any(rule.spot_access for policy in space.policies.values() for rule in policy.policies)
         self.news.namespaces[names.namespace_of(name)] = None
 
     def _take_controller(self, name: str, body: bytes | None, revision: int) -> None:
@@ -224,11 +226,11 @@ class Lab:
                 waiter.set_result(None)
 
 
-def _offer(exporter: pb.Exporter | None) -> Any:
-    """What of an exporter decides whether a lease may wait for it."""
-    if exporter is None:
-        return None
-    return dict(exporter.labels), exporter.HasField("enabled") and not exporter.enabled
+def _changes_offers(before: pb.Exporter, after: pb.Exporter, *, spot: bool) -> bool:
+    """Whether leases may wait for it that could not before, or the other way round."""
+    if before.labels != after.labels or disabled(before) != disabled(after):
+        return True
+    return spot and state(before) is not state(after)
 
 
 def _keep(found: dict[str, Any], name: str, body: bytes | None, message: Any) -> None:

@@ -47,6 +47,7 @@ class Presence:
         self._store = store
         # Open status streams by exporter: a new one may overlap with the one that it replaces.
         self._streams: Counter[str] = Counter()
+        self._stopping = False
         self._beat_at = 0
         self._check_at = 0
         self._woken = asyncio.Event()
@@ -65,6 +66,10 @@ class Presence:
         with contextlib.suppress(StoreError):
             await self._beat(self._engine.now())
 
+    def stop(self) -> None:
+        """All streams are about to end with this process: its last heartbeat says when, in one write."""
+        self._stopping = True
+
     def wake(self) -> None:
         """Look at the clock again: for tests that set it."""
         self._woken.set()
@@ -81,8 +86,9 @@ class Presence:
             self._streams[exporter] -= 1
             if not self._streams[exporter]:
                 del self._streams[exporter]
-                with contextlib.suppress(StoreError, Unavailable):
-                    await self._engine.detach(exporter, self.id, _DETACHED)
+                if not self._stopping:
+                    with contextlib.suppress(StoreError, Unavailable):
+                        await self._engine.detach(exporter, self.id, _DETACHED)
 
     def alive(self, controller: str) -> bool:
         """Whether that process was heard of lately."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,9 +79,13 @@ class Queue:
         found = self._of.get(name)
         return 0 if found is None else bisect_left(self._places, found[0]) + 1
 
-    def wanting(self, exporter: pb.Exporter, now: int) -> Iterator[str]:
-        """Names of those that ask for what `exporter` is and whose time has come, in order. The queue
-        may change meanwhile: those that wait no longer are left out."""
+    def due(self, now: int) -> Sequence[Place]:
+        """Those whose time has come, in order."""
+        return self._places[: bisect_right(self._places, (now, _AFTER))]
+
+    def wanting(self, exporter: pb.Exporter, now: int) -> Iterator[Place]:
+        """Those who ask for what `exporter` is and whose time has come, in order. The queue may change
+        meanwhile: who waits no longer is left out."""
         wanting = [group.places for group in self._groups.values() if group.wants(exporter)]
         due = [places[: bisect_right(places, (now, _AFTER))] for places in wanting]
-        return (name for _, name in heapq.merge(*due) if name in self._of)
+        return (place for place in heapq.merge(*due) if place[1] in self._of)

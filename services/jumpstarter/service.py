@@ -75,6 +75,7 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
 
     async def stop() -> None:
         # Status, Listen and Stream never end by themselves.
+        presence.stop()
         engine.lab.close()
         await dialing.stop()
         await streams.stop()
