@@ -1,0 +1,625 @@
+"""The lease engine as a state machine (jumpstarter contract, section 3): random clients, exporters,
+policies, leases and clocks, on one controller or two, with crashes at any call of the store.
+
+After each step the lab is what the naive model makes of it. Where operations ran at the same time, or
+one was cut off, what must hold of any order is looked at, and the model goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from services.jumpstarter import kinds
+from services.jumpstarter import lease as rules
+from shared.errors import AlreadyExists, ApiError, FailedPrecondition, NotFound
+from shared.pb.jumpstarter.v1 import common_pb2 as common
+from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
+from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
+from shared.storage.port import Query, Store
+from tests.contract.jumpstarter_model import (
+    NAMESPACE,
+    SCHEDULED,
+    SECOND,
+    Model,
+    conditions,
+    expiry,
+    name,
+    place,
+)
+from tests.contract.jumpstarter_rig import BY, Clock, Crash, Process, memory, settle
+
+EXPORTERS = ("e1", "e2", "e3", "e4")
+CLIENTS = ("ann", "bob")
+POLICIES = ("p", "q")
+# Mostly such that leases wait for each other: what is drawn most stands most often.
+LABELS = (
+    *3 * [{"board": "rpi"}],
+    *2 * [{"board": "rpi", "site": "x"}],
+    {"board": "jet"},
+    {"board": "jet", "site": "x"},
+    {"board": "rpi", "broken": ""},
+    {},
+)
+SELECTORS = (*3 * ["board"], *2 * ["board=rpi"], "site=x", "board in (jet,rpi)", "!broken", "board=none", "")
+STATUSES = (*4 * [common.EXPORTER_STATUS_AVAILABLE], *sorted(common.ExporterStatus.values()))
+
+labels = st.sampled_from(LABELS)
+seldom = st.sampled_from([False, False, False, True])
+often = seldom.map(lambda found: not found)
+spans = st.sampled_from([5, 60, 60, 60, 300])
+moments = st.sampled_from([-40, 0, 10, 40])
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: on the engine or the store of a process, and on the model."""
+
+    text: str
+    real: Callable[[Process], Any]
+    naive: Callable[[Model, int], Any]
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+# -- operations
+
+
+def _put_exporter(id: str, labels: dict[str, str], enabled: bool) -> Op:
+    async def real(process: Process) -> None:
+        def change(exporter: pb.Exporter) -> None:
+            exporter.labels.clear()
+            exporter.labels.update(labels)
+            exporter.enabled = enabled
+
+        new = pb.Exporter(name=name("exporters", id), labels=labels, enabled=enabled)
+        try:
+            await process.collections[kinds.EXPORTER].create(new, BY)
+        except AlreadyExists:
+            await process.collections[kinds.EXPORTER].update(new.name, change, BY)
+
+    return Op(
+        f"put {id} {labels} {enabled}", real, lambda model, now: model.put_exporter(id, labels, enabled)
+    )
+
+
+def _delete_exporter(id: str) -> Op:
+    return Op(
+        f"delete {id}",
+        lambda process: process.collections[kinds.EXPORTER].delete(name("exporters", id), BY),
+        lambda model, now: model.delete_exporter(id),
+    )
+
+
+def _put_client(id: str, labels: dict[str, str]) -> Op:
+    async def real(process: Process) -> None:
+        def change(client: pb.Client) -> None:
+            client.labels.clear()
+            client.labels.update(labels)
+
+        new = pb.Client(name=name("clients", id), labels=labels)
+        try:
+            await process.collections[kinds.CLIENT].create(new, BY)
+        except AlreadyExists:
+            await process.collections[kinds.CLIENT].update(new.name, change, BY)
+
+    def naive(model: Model, now: int) -> None:
+        full = name("clients", id)
+        model.clients[full] = pb.Client(name=full, labels=labels)
+
+    return Op(f"put {id} {labels}", real, naive)
+
+
+def _delete_client(id: str) -> Op:
+    return Op(
+        f"delete {id}",
+        lambda process: process.collections[kinds.CLIENT].delete(name("clients", id), BY),
+        lambda model, now: model.delete_client(id),
+    )
+
+
+def _put_policy(id: str, policy: pb.AccessPolicy) -> Op:
+    full = name("accessPolicies", id)
+
+    def stored() -> pb.AccessPolicy:
+        new = pb.AccessPolicy()
+        new.CopyFrom(policy)
+        new.name = full
+        return new
+
+    async def real(process: Process) -> None:
+        def change(found: pb.AccessPolicy) -> None:
+            found.ClearField("policies")
+            found.MergeFrom(pb.AccessPolicy(policies=policy.policies))
+            found.exporter_selector.CopyFrom(policy.exporter_selector)
+
+        try:
+            await process.collections[kinds.ACCESS_POLICY].create(stored(), BY)
+        except AlreadyExists:
+            await process.collections[kinds.ACCESS_POLICY].update(full, change, BY)
+
+    def naive(model: Model, now: int) -> None:
+        model.policies[full] = stored()
+
+    return Op(f"put {id} {policy}", real, naive)
+
+
+def _delete_policy(id: str) -> Op:
+    full = name("accessPolicies", id)
+
+    def naive(model: Model, now: int) -> None:
+        if full not in model.policies:
+            raise NotFound(full)
+        del model.policies[full]
+
+    return Op(
+        f"delete {id}", lambda process: process.collections[kinds.ACCESS_POLICY].delete(full, BY), naive
+    )
+
+
+def _register(id: str, labels: dict[str, str]) -> Op:
+    devices = [DriverInstanceReport(uuid="root")]
+    return Op(
+        f"register {id} {labels}",
+        lambda process: process.engine.register(name("exporters", id), labels, devices, BY),
+        lambda model, now: model.register(id, labels),
+    )
+
+
+def _unregister(id: str) -> Op:
+    return Op(
+        f"unregister {id}",
+        lambda process: process.engine.unregister(name("exporters", id), "", BY),
+        lambda model, now: model.unregister(id),
+    )
+
+
+def _report(id: str, status: common.ExporterStatus, release: bool) -> Op:
+    return Op(
+        f"report {id} {status} {release}",
+        lambda process: process.engine.report_status(name("exporters", id), status, "", release, BY),
+        lambda model, now: model.report(id, status, release),
+    )
+
+
+def _attach(id: str) -> Op:
+    return Op(
+        f"attach {id}",
+        lambda process: process.engine.attach(name("exporters", id), process.id, BY),
+        lambda model, now: model.attach(id),
+    )
+
+
+def _lose(id: str) -> Op:
+    return Op(
+        f"lose {id}",
+        lambda process: process.engine.lose(name("exporters", id), "lost", lambda e: e.online, BY),
+        lambda model, now: model.lose(id),
+    )
+
+
+def _create(lease: pb.Lease) -> Op:
+    async def real(process: Process) -> None:
+        await process.engine.create(lease, BY)
+
+    return Op(f"create {lease}", real, lambda model, now: model.create(lease, now))
+
+
+def _change(id: str, text: str, change: Callable[[pb.Lease], None]) -> Op:
+    full = name("leases", id)
+
+    async def real(process: Process) -> None:
+        await process.engine.update(full, change, BY)
+
+    return Op(f"{text} {id}", real, lambda model, now: model.change(full, change))
+
+
+def _retime(id: str, duration: int | None, begin: int | None, end: int | None) -> Op:
+    """New times as ClientService makes them, of a lease that has not ended."""
+
+    def change(lease: pb.Lease) -> None:
+        if lease.ended:
+            raise FailedPrecondition("it has ended")
+        old = rules.times_of(lease)
+        if begin is not None and lease.HasField("effective_begin_time"):
+            raise FailedPrecondition("it has begun")
+        rules.set_times(lease, rules.times(duration or old.duration, begin or old.begin, end))
+
+    return _change(id, f"retime {duration} {begin} {end}", change)
+
+
+def _transfer(id: str, client: str) -> Op:
+    def change(lease: pb.Lease) -> None:
+        if lease.ended or not lease.exporter:
+            raise FailedPrecondition("it cannot be transferred")
+        lease.client = name("clients", client)
+
+    return _change(id, f"transfer to {client}", change)
+
+
+def _release(id: str) -> Op:
+    def change(lease: pb.Lease) -> None:
+        if lease.released:
+            raise FailedPrecondition("it is released")
+        lease.released = True
+
+    return _change(id, "release", change)
+
+
+# -- what they are drawn from
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> pb.AccessPolicy:
+    policy = pb.AccessPolicy()
+    if draw(st.booleans()):
+        policy.exporter_selector.match_labels.update(draw(labels))
+    for _ in range(draw(st.integers(1, 2))):
+        rule = policy.policies.add(priority=draw(st.integers(0, 2)), spot_access=draw(seldom))
+        client = getattr(rule, "from").add()
+        if draw(st.booleans()):
+            client.client_selector.match_labels["board"] = "rpi"
+        if draw(seldom):
+            rule.maximum_duration.seconds = draw(spans)
+    return policy
+
+
+@st.composite
+def leases(draw: st.DrawFn, id: str, now: int) -> pb.Lease:
+    selector = draw(st.sampled_from(SELECTORS))
+    lease = pb.Lease(name=name("leases", id), namespace=NAMESPACE, selector=selector)
+    if not selector or draw(seldom):
+        lease.exporter_name = draw(st.sampled_from((*EXPORTERS, "")))
+    lease.client = name("clients", draw(st.sampled_from(CLIENTS)))
+    lease.allow_disabled = draw(seldom)
+    begin = now + draw(moments) * SECOND if draw(seldom) else None
+    end = now + draw(moments) * SECOND if begin is None and draw(seldom) else None
+    rules.set_times(lease, rules.times(draw(spans) * SECOND, begin, end))
+    return lease
+
+
+@st.composite
+def operations(draw: st.DrawFn, ids: list[str], new: str, now: int) -> Op:
+    """`ids` are of leases that were there when it was drawn."""
+    which = draw(st.integers(0, 19))
+    if which < 7 or (which < 11 and not ids):
+        return _create(draw(leases(new, now)))
+    if which < 11:
+        return draw(_updates(draw(st.sampled_from(ids)), now))
+    id, client = draw(st.sampled_from(EXPORTERS)), draw(st.sampled_from(CLIENTS))
+    match which:
+        case 11:
+            return _put_exporter(id, draw(labels), draw(often))
+        case 12:
+            return draw(st.sampled_from([_delete_exporter(id), _unregister(id), _lose(id)]))
+        case 13:
+            return _put_client(client, draw(st.sampled_from([{}, {"board": "rpi"}])))
+        case 14:
+            return _put_policy(draw(st.sampled_from(POLICIES)), draw(policies()))
+        case 15:
+            policy = draw(st.sampled_from(POLICIES))
+            return draw(st.sampled_from([_delete_client(client), _delete_policy(policy)]))
+        case 16:
+            own = {f"jumpstarter.dev/{key}": value for key, value in draw(labels).items()}
+            return _register(id, own)
+        case 17:
+            return _attach(id)
+    return _report(id, draw(st.sampled_from(STATUSES)), draw(seldom))
+
+
+@st.composite
+def _updates(draw: st.DrawFn, id: str, now: int) -> Op:
+    which = draw(st.integers(0, 3))
+    if which < 2:
+        return _release(id)
+    if which == 2:
+        return _transfer(id, draw(st.sampled_from(CLIENTS)))
+    begin = now + draw(moments) * SECOND if draw(seldom) else None
+    end = now + draw(moments) * SECOND if begin is None and draw(seldom) else None
+    return _retime(id, draw(spans) * SECOND, begin, end)
+
+
+# -- the machine
+
+
+class Lab(RuleBasedStateMachine):
+    """`opened` makes the store that two processes share."""
+
+    opened: Callable[[Clock], Any] = staticmethod(memory)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = Clock()
+        self.model = Model()
+        self.draw = random.Random(0)
+        self.processes: list[Process] = []
+        self.numbers = 0
+        # Of all leases that anybody has tried to make.
+        self.ids: list[str] = []
+        self.seen = 0
+        self.gone: dict[str, bytes] = {}
+        self.run(self._open())
+
+    def run(self, what: Any) -> Any:
+        return self.loop.run_until_complete(what)
+
+    async def _open(self) -> None:
+        self.store: Store = await type(self).opened(self.clock)
+
+    @initialize(seed=st.integers(0, 1 << 16), two=st.booleans(), ready=st.integers(1, 4))
+    def begin(self, seed: int, two: bool, ready: int) -> None:
+        self.draw = random.Random(seed)
+        self.run(self._start(1 + two))
+        for id in CLIENTS:
+            self._do(_put_client(id, {}))
+        for id in EXPORTERS[:ready]:
+            for op in (_put_exporter(id, {"board": "rpi"}, True), _register(id, {}), _attach(id)):
+                self._do(op)
+
+    async def _start(self, count: int) -> None:
+        while len(self.processes) < count:
+            process = Process(self.store, self.clock, self.draw, f"c{self.numbers}")
+            self.numbers += 1
+            await process.start()
+            self.processes.append(process)
+
+    def teardown(self) -> None:
+        try:
+            self.run(self._close())
+        finally:
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.run(asyncio.wait(left)) if left else None
+            self.loop.close()
+
+    async def _close(self) -> None:
+        for process in self.processes:
+            await process.stop()
+        await self.store.close()
+
+    # -- one after the other
+
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def operate(self, data: st.DataObject, which: int) -> None:
+        self._do(self._drawn(data), which)
+
+    @rule(data=st.data(), count=st.integers(2, 6))
+    def several(self, data: st.DataObject, count: int) -> None:
+        """Leases that would end at the same time."""
+        for _ in range(count):
+            self._do(_create(data.draw(leases(self._new(), self.clock.now))))
+
+    @rule(seconds=st.sampled_from([1, 5, 30, 61]))
+    def wait(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        self.run(settle(self.processes, self.store))
+        self.model.settle(self.clock.now)
+
+    @rule(which=st.integers(0, 1))
+    def restart(self, which: int) -> None:
+        count = len(self.processes)
+        self.run(self.processes.pop(which % count).stop())
+        self.run(self._start(count))
+
+    def _drawn(self, data: st.DataObject) -> Op:
+        return data.draw(operations(self.ids[-12:], self._new(), self.clock.now))
+
+    def _new(self) -> str:
+        """An id for a lease: that it is younger does not make it greater."""
+        self.ids.append(f"{(len(self.ids) * 7) % 10}-{len(self.ids)}")
+        return self.ids[-1]
+
+    def _do(self, op: Op, which: int = 0) -> None:
+        process = self.processes[which % len(self.processes)]
+        expected = _failure(lambda: op.naive(self.model, self.clock.now))
+        found = self.run(_outcome(op.real(process)))
+        assert type(found) is type(expected), (op, found, expected)
+        self.model.settle(self.clock.now)
+        self.run(settle(self.processes, self.store))
+
+    # -- at the same time, and cut off
+
+    @rule(data=st.data(), count=st.integers(2, 5), compacts=st.booleans())
+    def together(self, data: st.DataObject, count: int, compacts: bool) -> None:
+        self.run(self._together([self._drawn(data) for _ in range(count)], compacts))
+        self._resume()
+
+    async def _together(self, ops: list[Op], compacts: bool) -> None:
+        """The first process does most; the others' turn comes between."""
+        tasks = [_outcome(op.real(self.processes[n % len(self.processes)])) for n, op in enumerate(ops)]
+        if compacts:
+            tasks.append(self.store.compact(await self.store.head()))
+        for outcome in await asyncio.gather(*tasks):
+            assert outcome is None or isinstance(outcome, (ApiError, int)), outcome
+        await settle(self.processes, self.store)
+
+    @rule(data=st.data(), fuse=st.integers(1, 25), which=st.integers(0, 1))
+    def crash(self, data: st.DataObject, fuse: int, which: int) -> None:
+        ops = [self._drawn(data) for _ in range(2)]
+        count = len(self.processes)
+        process = self.processes.pop(which % count)
+        process.line.fuse = fuse
+        others = [_outcome(ops[1].real(self.processes[0]))] if self.processes else []
+        self.run(_all(_outcome(ops[0].real(process)), *others))
+        self.run(process.kill())
+        self.run(self._start(count))
+        self.run(settle(self.processes, self.store))
+        self._resume()
+
+    @rule(fuse=st.integers(1, 40))
+    def crash_at_start(self, fuse: int) -> None:
+        """While it catches up with what happened when nobody was there."""
+        count = len(self.processes)
+        for process in self.processes:
+            self.run(process.kill())
+        self.processes.clear()
+        self.clock.advance(61)
+        dying = Process(self.store, self.clock, self.draw, "dying")
+        dying.line.fuse = fuse
+        self.run(_outcome(dying.start()))
+        self.run(dying.kill())
+        self.run(self._start(count))
+        self.run(settle(self.processes, self.store))
+        self._resume()
+
+    def _resume(self) -> None:
+        self.model = self.run(self._stored())
+
+    async def _stored(self) -> Model:
+        model = Model()
+        for kind, found, message in (
+            (kinds.EXPORTER, model.exporters, pb.Exporter),
+            (kinds.CLIENT, model.clients, pb.Client),
+            (kinds.ACCESS_POLICY, model.policies, pb.AccessPolicy),
+            (kinds.LEASE, model.leases, pb.Lease),
+        ):
+            async for record in self.store.scan(Query(kind)):
+                found[record.name] = message.FromString(record.body)
+        return model
+
+    # -- what holds
+
+    @invariant()
+    def as_the_model_says(self) -> None:
+        stored = self.run(self._stored())
+        assert {k: _exporter(e) for k, e in stored.exporters.items()} == {
+            k: _exporter(e) for k, e in self.model.exporters.items()
+        }
+        assert {k: _lease(e) for k, e in stored.leases.items()} == {
+            k: _lease(e) for k, e in self.model.leases.items()
+        }
+
+    @invariant()
+    def consistent(self) -> None:
+        now, model = self.clock.now, self.run(self._stored())
+        held = {e.lease: e.name for e in model.exporters.values() if e.lease}
+        assert held == {lease.name: lease.exporter for lease in model.active if lease.exporter}
+        for lease in model.active:
+            end = expiry(lease)
+            assert end is None or end > now, f"it outlives its end: {lease}"
+            if lease.exporter:
+                assert conditions(lease)[-1][:3] == ("Ready", "True", "Ready")
+                continue
+            verdict = model.verdict(lease, now)
+            assert verdict is not None
+            assert verdict == SCHEDULED or verdict.type == "Pending", f"{verdict} is overdue: {lease}"
+            if verdict.type == "Pending":
+                for process in self.processes:
+                    explained = self.run(process.engine.get(lease.name)).conditions
+                    assert [c.reason for c in explained if c.type == "Pending"] == [verdict.reason]
+
+    @invariant()
+    def orderly(self) -> None:
+        """Of every commit so far."""
+        self.run(self._read_log())
+
+    async def _read_log(self) -> None:
+        if self.seen < await self.store.floor():
+            self.seen = await self.store.floor()
+        for commit in await self.store.changes(self.seen, 1 << 20):
+            self.seen = commit.revision
+            at = commit.at
+            for change in commit.changes:
+                if change.kind != kinds.LEASE or change.after is None:
+                    continue
+                after = pb.Lease.FromString(change.after)
+                before = pb.Lease.FromString(change.before or b"")
+                if before.ended:
+                    before.released = after.released
+                    assert before == after, "an ended lease has changed"
+                if after.exporter and not before.exporter:
+                    await self._was_first(after, commit.revision - 1, at)
+
+    async def _was_first(self, given: pb.Lease, revision: int, at: int) -> None:
+        """Nobody who was there before it could have had the same."""
+        if revision < await self.store.floor():
+            return
+        model = Model()
+        for kind, found, message in (
+            (kinds.EXPORTER, model.exporters, pb.Exporter),
+            (kinds.CLIENT, model.clients, pb.Client),
+            (kinds.ACCESS_POLICY, model.policies, pb.AccessPolicy),
+            (kinds.LEASE, model.leases, pb.Lease),
+        ):
+            async for record in self.store.scan(Query(kind), at=revision):
+                found[record.name] = message.FromString(record.body)
+        for lease in model.active:
+            if lease.exporter or place(lease) >= place(given):
+                continue
+            verdict = model.verdict(lease, at)
+            assert verdict is None or verdict.exporter != given.exporter, f"{lease} was overtaken by {given}"
+
+
+def _exporter(exporter: pb.Exporter) -> Any:
+    return (
+        dict(exporter.labels),
+        exporter.enabled,
+        exporter.registered,
+        exporter.online,
+        exporter.status,
+        exporter.lease,
+    )
+
+
+def _lease(lease: pb.Lease) -> Any:
+    return (
+        lease.exporter,
+        lease.ended,
+        lease.released,
+        conditions(lease),
+        (lease.priority, lease.spot, lease.client),
+        (lease.effective_begin_time, lease.ended_time, rules.times_of(lease)),
+    )
+
+
+def _failure(call: Callable[[], Any]) -> ApiError | None:
+    try:
+        call()
+    except ApiError as error:
+        return error
+    return None
+
+
+async def _outcome(call: Any) -> ApiError | None:
+    """How it fails; a process that dies says nothing."""
+    try:
+        await call
+    except ApiError as error:
+        return error
+    except Crash:
+        return None
+    return None
+
+
+async def _all(*calls: Any) -> None:
+    for outcome in await asyncio.gather(*calls):
+        assert outcome is None or isinstance(outcome, ApiError), outcome
+
+
+def test_the_lab_is_what_the_model_makes_of_it(soak: bool) -> None:
+    """Without shrinking in the normal run: a step takes long enough to try thousands of them in vain."""
+    phases = [Phase.generate, Phase.shrink] if soak else [Phase.generate]
+    chosen = settings(
+        max_examples=3000 if soak else 60,
+        stateful_step_count=30,
+        deadline=None,
+        phases=phases,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    run_state_machine_as_test(Lab, settings=chosen)
