@@ -68,13 +68,22 @@ class Running:
 
     async def says(self, pattern: str, *, within: float = PATIENCE) -> re.Match[str]:
         """What it writes that has `pattern` in it; TimeoutError after `within` seconds without."""
-        async with asyncio.timeout(within):
-            while True:
-                over = self.is_over
-                if found := re.search(pattern, self.text):
-                    return found
-                assert not over, f"it ended without {pattern!r}:\n{self.text}"
-                await asyncio.wait({self._end}, timeout=POLL)
+        end = time.monotonic() + within
+        while True:
+            over = self.is_over
+            if found := re.search(pattern, self.text):
+                return found
+            assert not over, f"it ended without {pattern!r}:\n{self.text}"
+            if time.monotonic() >= end:
+                raise TimeoutError(f"no {pattern!r} in:\n{self.text}")
+            await asyncio.wait({self._end}, timeout=POLL)
+
+    async def interrupt(self, after: float = 0.0) -> Ended:
+        """Ctrl-C, unless it ends within `after` seconds by itself."""
+        await asyncio.wait({self._end}, timeout=after)
+        if not self.is_over:
+            os.killpg(self.pid, signal.SIGINT)
+        return await self.ended()
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.interop.jmp import NAMESPACE, POWER, Ended, Jmp, Lab, RealExporter, conditions, jmp, lab
+from tests.interop.jmp import NAMESPACE, POWER, Jmp, Lab, RealExporter, conditions, jmp, lab
 
 pytestmark = [
     pytest.mark.interop,
@@ -40,6 +39,8 @@ MANIFEST = {
 }
 SETTINGS = {"jumpstarter_hidden_labels": "rack", "jumpstarter_deprecated_labels": "lab=use site"}
 AVAILABLE = "EXPORTER_STATUS_AVAILABLE"
+# It would give up after some six seconds without a server, less than a busy machine takes to start one.
+PATIENT = {"failureDetection": {"maxRapidFailures": 60}}
 # Without our settings for it, a server hangs up on pings this frequent after seven seconds.
 PING_MS = 1000
 IDLE_SECONDS = 12.0
@@ -64,9 +65,14 @@ class Bench:
 
 
 def hook(folder: Path, name: str, on_failure: str) -> dict[str, Any]:
-    """Writes down that it ran and for whom; fails while there is a file `fail-NAME`."""
+    """Writes down that it ran and for whom. While there is a pipe `fail-NAME` it fails, once it has
+    read a line from it."""
     note = f"echo {name} $LEASE_NAME $CLIENT_NAME >> {folder}/ran; echo in {name}"
-    return {"script": f"{note}; test ! -e {folder}/fail-{name}", "onFailure": on_failure}
+    fail = f"{folder}/fail-{name}"
+    return {
+        "script": f"{note}; test ! -p {fail} || {{ read line < {fail}; exit 1; }}",
+        "onFailure": on_failure,
+    }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -83,9 +89,14 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         command.client_file("alice").write_text(alice)
         command.client_file("bob").write_text(bob)
         assert first["endpoint"] == found.endpoint
-        plain = {**first, "export": {"power": POWER, "rack": {"children": {"relay": POWER}}}}
+        plain = {
+            **first,
+            **PATIENT,
+            "export": {"power": POWER, "rack": {"children": {"relay": POWER}}},
+        }
         hooked = {
             **second,
+            **PATIENT,
             "tls": {"ca": "", "insecure": True},
             "grpcOptions": {"grpc.keepalive_time_ms": PING_MS},
             "export": {"power": POWER},
@@ -299,8 +310,7 @@ def let_go(bench: Bench, name: str) -> None:
 async def test_the_second_shell_waits_for_the_first(bench: Bench) -> None:
     first = await held(bench, "first", "-l", "board=rpi4", after="j power on")
     waiting = await bench.jmp.start("shell", "-n", "bench-1", "--", "j", "rack", "relay", "on", client="bob")
-    await waiting.says("Acquiring lease")
-    name = (await bench.names("leases", client="bob"))[0]
+    name = (await waiting.says(r"Acquiring lease (\S+) for"))[1]
     lease = await bench.lab.until(f"leases/{name}", conditions)
     assert conditions(lease) == {"Pending": ("True", "NotAvailable")}
     let_go(bench, "first")
@@ -316,13 +326,17 @@ async def test_the_second_shell_waits_for_the_first(bench: Bench) -> None:
 async def test_a_transferred_lease(bench: Bench) -> None:
     jmp = bench.jmp
     name = (await jmp("create", "lease", "-n", "bench-1", "--duration=1h", "-o", "name")).strip()
-    shell = await held(bench, "transferred", "--lease", name, after="j power on")
+    os.mkfifo(bench.folder / "seen")
+    # What `j` begins with. It would wait twenty seconds for an answer.
+    connect = "import os, socket; socket.socket(socket.AF_UNIX).connect(os.environ['JUMPSTARTER_HOST'])"
+    after = f"""{jmp.python} -c "{connect}; open('{bench.folder}/seen').read()"; exit 7"""
+    shell = await held(bench, "transferred", "--lease", name, after=after)
     given = await jmp("update", "lease", name, "--to-client=bob", "-o", "json")
     assert json.loads(given)["client"] == "bob"
     let_go(bench, "transferred")
-    ended: Ended = await shell.ended()
-    assert ended.status != 0
-    assert "has been transferred to another client" in ended.text
+    await shell.says("has been transferred to another client")
+    let_go(bench, "seen")
+    assert (await shell.ended()).status == 7
     refused, driven = await asyncio.gather(
         jmp("delete", "leases", name, fails=True),
         jmp("shell", "--lease", name, "--", "j", "power", "read", client="bob"),
@@ -336,10 +350,10 @@ async def test_a_transferred_lease(bench: Bench) -> None:
 async def test_a_lease_that_ends_ends_its_shell(bench: Bench) -> None:
     started = time.monotonic()
     command = ["shell", "-n", "bench-1", "--duration=4s", "--", "sleep", "60"]
-    ended = await (await bench.jmp.start(*command, client="alice")).ended()
-    assert ended.status != 0
+    shell = await bench.jmp.start(*command, client="alice")
+    name = (await shell.says(r"Acquiring lease (\S+) for"))[1]
+    assert (await shell.ended()).status != 0
     assert 4 <= time.monotonic() - started < 30
-    name = (await bench.names("leases", "-a"))[-1]
     assert conditions(await bench.lab.get(f"leases/{name}"))["Ready"] == ("False", "Expired")
     await bench.free("bench-1")
     late = await bench.jmp("shell", "--lease", name, "--", "true", fails=True)
@@ -348,42 +362,47 @@ async def test_a_lease_that_ends_ends_its_shell(bench: Bench) -> None:
 
 async def test_an_interrupted_shell_releases_its_lease(bench: Bench) -> None:
     shell = await held(bench, "interrupted", "-l", "board=rpi4")
-    os.killpg(shell.pid, signal.SIGINT)
-    assert (await shell.ended()).status != 0
+    assert (await shell.interrupt()).status != 0
     assert await bench.names("leases") == []
     await bench.free("bench-1")
 
 
 async def test_hooks_run_around_a_lease(bench: Bench) -> None:
     ran = bench.folder / "ran"
-
-    async def shell(**more: Any) -> tuple[str, list[str]]:
-        ran.unlink(missing_ok=True)
-        out = await bench.jmp("shell", "-l", "board=rpi5", "--", "sh", "-c", f"echo shell >> {ran}", **more)
-        await bench.free("bench-2")
-        return out, [line.split()[0] for line in ran.read_text().splitlines()]
-
-    said, order = await shell()
-    assert order == ["before", "shell", "after"]
+    command = ["shell", "-l", "board=rpi5", "--", "sh", "-c", f"echo shell >> {ran}"]
+    said = await bench.jmp(*command)
+    assert [line.split()[0] for line in ran.read_text().splitlines()] == ["before", "shell", "after"]
+    assert {line.split()[-1] for line in ran.read_text().splitlines()} == {"alice", "shell"}
     assert "in before" in said
     assert "in after" in said
-    assert {line.split()[-1] for line in ran.read_text().splitlines() if line != "shell"} == {"alice"}
     assert await bench.names("leases") == []
+    await bench.free("bench-2")
 
-    fail = bench.folder / "fail-after"
-    fail.touch()
-    said, order = await shell()
-    assert order == ["before", "shell", "after"]
-    assert "afterLease hook warning: Hook failed with exit code 1" in said
-    fail.unlink()
 
-    fail = bench.folder / "fail-before"
-    fail.touch()
-    said, order = await shell(fails=True)
-    assert order == ["before"]
-    assert "beforeLease hook failed (on_failure=endLease)" in said
-    fail.unlink()
-    assert await bench.names("leases") == []
+@pytest.mark.parametrize("name", ["before", "after"])
+async def test_a_hook_that_fails(bench: Bench, name: str) -> None:
+    ran, fail = bench.folder / "ran", bench.folder / f"fail-{name}"
+    ran.unlink(missing_ok=True)
+    os.mkfifo(fail)
+    shell = await bench.jmp.start(
+        "shell", "-l", "board=rpi5", "--", "sh", "-c", f"echo shell >> {ran}", client="alice"
+    )
+    lease = (await shell.says(r"Acquiring lease (\S+) for"))[1]
+    try:
+        status = f"EXPORTER_STATUS_{name.upper()}_LEASE_HOOK"
+        await bench.lab.until("exporters/bench-2", lambda found: found["status"] == status)
+        await shell.says("Waiting for ready connection")
+        let_go(bench, fail.name)
+    finally:
+        fail.unlink()
+    found = await bench.lab.until(f"leases/{lease}", lambda found: found.get("effectiveEndTime"))
+    assert conditions(found)["Ready"] == ("False", "Released")
+    await bench.free("bench-2")
+    # The exporter shows its failure for one second: a client that looks too late waits for minutes.
+    ended = await shell.interrupt(after=10)
+    assert (ended.status == 0) == (name == "after"), ended.text
+    order = [line.split()[0] for line in ran.read_text().splitlines()]
+    assert order == (["before"] if name == "before" else ["before", "shell", "after"])
 
 
 async def test_a_disabled_exporter(bench: Bench) -> None:
