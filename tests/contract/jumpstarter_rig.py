@@ -68,6 +68,7 @@ class Line:
         self.store = store
         self.kinds = store.kinds
         self.fuse = NEVER
+        self.calls = 0
         # Happens once, before the next commit.
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._draw = draw
@@ -83,6 +84,7 @@ class Line:
 
     async def _pass(self) -> None:
         """Others may get on, and this process may end."""
+        self.calls += 1
         for _ in range(self._draw.randrange(3)):
             await asyncio.sleep(0)
         self.fuse -= 1
@@ -148,6 +150,14 @@ class Process:
             await self._stack.enter_async_context(self.engine)
         finally:
             self._tasks = asyncio.all_tasks() - others
+
+    async def idle(self) -> None:
+        """Until it has nothing to do by itself."""
+        before, quiet = -1, 0
+        while quiet < 20:
+            quiet = quiet + 1 if self.line.calls == before else 0
+            before = self.line.calls
+            await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """As by SIGTERM."""
