@@ -286,6 +286,7 @@ async def test_the_end_of_a_lease_that_began_when_it_got_its_exporter(lab: Lab) 
     request = lab.changed("a", duration=80, end_time=began + 90 * SECOND)
     await lab.fails(PRECONDITION, "UpdateLease", request, "cannot update BeginTime")
     assert times(await lab.update("a", "end_time")) == (80, None, None)
+    assert times(await lab.update("a", "begin_time")) == (80, None, None), "it has none that could be unset"
 
 
 async def test_changes_are_merged_into_what_is_stored(lab: Lab) -> None:
