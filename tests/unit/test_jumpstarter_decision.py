@@ -108,7 +108,12 @@ def given_to(made: Decision) -> tuple[str, int, bool]:
             "Pending=True NotAvailable",
             ["3 exporters match", "2 leased", "1 offline", "(for example e2)"],
         ),
-        (lease(), [exporter("e", **CLEANING)], "Pending=True NotReady", ["1 not ready yet", "(for example e)"]),
+        (
+            lease(),
+            [exporter("e", **CLEANING)],
+            "Pending=True NotReady",
+            ["1 not ready yet", "(for example e)"],
+        ),
         (
             lease(),
             [exporter("e1", **LEASED), exporter("e2", **CLEANING)],
@@ -122,7 +127,12 @@ def given_to(made: Decision) -> tuple[str, int, bool]:
             "Unsatisfiable=True SelectorMismatch",
             ["Exporter e ", "board=jet"],
         ),
-        (lease("", "e"), [exporter("e", **DISABLED)], "Unsatisfiable=True ExporterDisabled", ["Exporter e ", "allow_disabled"]),
+        (
+            lease("", "e"),
+            [exporter("e", **DISABLED)],
+            "Unsatisfiable=True ExporterDisabled",
+            ["Exporter e ", "allow_disabled"],
+        ),
         (
             lease(),
             [exporter("e1", **DISABLED), exporter("e2", **DISABLED), exporter("e3", "board=jet")],
