@@ -51,7 +51,7 @@ def of(
 
 
 def end(lease: pb.Lease, made: End, now: int) -> None:
-    if made.reason == "Expired" and rules.condition(lease, rules.PENDING) is not None:
+    if made.reason == "Expired":
         # Clients of 0.9.0 would wait on for ever (jumpstarter contract, section 10, trap 4).
         rules.set_condition(lease, rules.PENDING, rules.FALSE, made.reason, made.message, now)
     rules.set_condition(lease, made.condition, made.status, made.reason, made.message, now)

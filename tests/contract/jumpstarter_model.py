@@ -178,7 +178,7 @@ class Model:
         return True
 
     def _end(self, lease: pb.Lease, found: Verdict, now: int) -> None:
-        if found.reason == "Expired" and any(c.type == "Pending" for c in lease.conditions):
+        if found.reason == "Expired":
             self._condition(lease, "Pending", "False", "Expired", now)
         status = "False" if found.type == "Ready" else "True"
         self._condition(lease, found.type, status, found.reason, now)

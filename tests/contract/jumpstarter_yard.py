@@ -347,6 +347,10 @@ def conditions(found: pb.Lease) -> list[str]:
     return [f"{one.type}={one.status}/{one.reason}" for one in found.conditions]
 
 
+# Of a lease that had an exporter at once: Pending=False is for clients that would wait on for ever.
+EXPIRED = ["Ready=False/Expired", "Pending=False/Expired"]
+
+
 def ended(found: pb.Lease) -> bool:
     """As clients see it."""
     finished = {"Ready=False/Released", "Ready=False/Expired"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.pb.jumpstarter.client.v1 import client_pb2 as pb
-from tests.contract.jumpstarter_yard import BACKENDS, conditions, opened, until
+from tests.contract.jumpstarter_yard import BACKENDS, EXPIRED, conditions, opened, until
 
 SECOND = 1_000_000_000
 
@@ -35,7 +35,7 @@ async def test_a_life(tmp_path: Path, backend: str) -> None:
         assert await lab.leases(filter="site in (x,y)") == ["held", "short", "waits"]
 
         await yard.advance(11)
-        assert conditions(await lab.until_ended("short")) == ["Ready=False/Expired"]
+        assert conditions(await lab.until_ended("short")) == EXPIRED
         assert await lab.leases() == ["held", "waits"]
         moved = await lab.update("held", client=bob.name, duration=7200)
         assert (moved.client, moved.duration.seconds) == (bob.name, 7200)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from grpc import StatusCode
 
 from shared.pb.jumpstarter.client.v1 import client_pb2 as pb
-from tests.contract.jumpstarter_yard import HOUR, Lab, Yard, conditions, ended, lease, opened, until
+from tests.contract.jumpstarter_yard import EXPIRED, HOUR, Lab, Yard, conditions, ended, lease, opened, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jumpstarter-leases")]
 INVALID = StatusCode.INVALID_ARGUMENT
@@ -259,7 +259,7 @@ async def test_a_duration_is_the_total_and_takes_effect_at_once(lab: Lab) -> Non
     assert conditions(await lab.update("a", duration=200)) == ["Ready=True/Ready"]
     await lab.yard.advance(100)
     assert conditions(await lab.get("a")) == ["Ready=True/Ready"]
-    assert conditions(await lab.update("a", duration=149)) == ["Ready=False/Expired"], "shorter than elapsed"
+    assert conditions(await lab.update("a", duration=149)) == EXPIRED, "shorter than elapsed"
     assert (await lab.stored("bench")).lease == ""
 
 
@@ -374,7 +374,7 @@ async def test_deleting_an_expired_lease_once_changes_nothing(lab: Lab) -> None:
     await lab.create("board=rpi", id="a", duration=10)
     await lab.yard.advance(11)
     before = await lab.until_ended("a")
-    assert conditions(before) == ["Ready=False/Expired"]
+    assert conditions(before) == EXPIRED
     await lab.delete("a")
     assert await lab.get("a") == before
     request = pb.DeleteLeaseRequest(name=lab.lease_name("a"))
