@@ -17,6 +17,7 @@ from admin_ui.views import (
     access,
     activity,
     catalogue,
+    catalogue_bulk,
     catalogue_delete,
     experiment_bulk,
     experiment_writes,
@@ -46,6 +47,7 @@ def _of_kind(kind: CatalogueKind) -> tuple[Route, ...]:
     return (
         Route("GET", f"/{own}", f"{own}.list", may_list, catalogue.list_),
         Route("GET", f"/{own}/-/live", f"{own}.list.live", may_list, catalogue.list_live),
+        Route("POST", f"/{own}/-/delete", f"{own}.bulk.delete", "admin.delete", catalogue_bulk.delete),
         Route("GET", one, f"{own}.detail", may_get, catalogue.detail),
         Route("GET", f"{one}/live", f"{own}.live", may_get, catalogue.detail_live),
         Route("GET", f"{one}/history", f"{own}.history", "admin.read", catalogue.history),

@@ -24,6 +24,9 @@ LIST: Final = f"{SERVICE}/ListRegions"
 WATCH: Final = f"{SERVICE}/WatchRegions"
 APPLY: Final = "/roundhouse.admin.v1.AdminService/Apply"
 _CONNECTIONS: Final = 16
+# Pages of 540 KB as JSON and as bytes together, in which the region stands that `write` changes.
+_LONG: Final = 900
+_LONG_PAGES: Final = 16
 _writes = count()
 
 
@@ -46,6 +49,14 @@ def write(server: Server, token: str) -> None:
     manifest = f"regions:\n- name: regions/written\n  title: Written {next(_writes)}\n"
     request = client.post("/admin/v1/apply", _headers(token), {"manifest": manifest})
     client.send(server.ports["http"], [request], 1)
+
+
+def forget(server: Server, token: str) -> None:
+    """One change, and answers that push all others out of what is remembered as JSON: 8 MiB."""
+    write(server, token)
+    for size in range(_LONG, _LONG + _LONG_PAGES):
+        query = urlencode({"page_size": size, "order_by": "name desc"})
+        client.fetch(server.ports["http"], client.get(f"{PATH}?{query}", _headers(token)))
 
 
 def tokens(server: Server, token: str, order: str, numbers: Iterable[int], total: int) -> list[str]:

@@ -1,5 +1,6 @@
 """(g) Watch fan-out: every change of a region told to 1, 100 and 1,000 stateless watches, beside etcd
-with the same puts of the same bytes at the same rate.
+with the same puts of the same bytes at the same rate, beside a grpc.aio server that tells ready bytes
+and does nothing else, and beside stateful watches of a page that holds all the regions.
 
 Each watch is a gRPC stream of its own, 100 of them on a connection. Puts come from one writer at a fixed
 rate. Events are deliveries: changes times watches. Their measure is per second of server CPU, with the
@@ -17,26 +18,34 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import etcd, machine, meta_requests, meta_seed, processes
+from bench import etcd, machine, meta_bare, meta_requests, meta_seed, processes
 from bench.client import BadAnswer
 from bench.http2 import Connection
 from bench.processes import Server
-from bench.rounds import Result, Spread, ratios
+from bench.rounds import Result, ratios
 from shared.pb.edgelq_sdk.meta.proto.v1alpha2 import region_service_pb2
 from shared.pb.goten_sdk.types import watch_type_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2
+from shared.query.page_token import fingerprint
+from shared.watch.resume_token import ResumeToken
 
 # Watches -> puts a second.
-_RATES: Final = {1: 100, 100: 50, 1_000: 5}
-_SECONDS: Final = 10
+_RATES: Final = {0: 100, 1: 100, 100: 50, 1_000: 5}
+_SECONDS: Final = 6
 _REGIONS: Final = 100
 _STREAMS: Final = 100
 _TIMEOUT: Final = 120.0
 # Rounds are long here.
 _MOST_ROUNDS: Final = 3
+_BARE: Final = "bare grpc.aio handler"
+_ETCD: Final = "etcd"
+_STATEFUL: Final = f"our stateful watches of {_REGIONS} rows"
+# Of the bare handler's events, at the most watches.
+_LEAST: Final = 0.6
 _STAMP: Final = re.compile(rb"at-(\d{19})")
 
 
@@ -57,16 +66,19 @@ class Party:
 
 @dataclass(frozen=True)
 class _Run:
+    cpu_a_put: float
     events_per_cpu: float
     p99: float
     bytes_each: float
 
 
 def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
-    """Results, as they come. Without etcd there is nothing beside ours."""
-    parties = {"ours": ours, **({"etcd": beside} if etcd.installed() else {})}
+    """Results, as they come. etcd may be lacking."""
+    parties = {"ours": ours, **({_ETCD: beside} if etcd.installed() else {}), _BARE: bare}
     seconds = max(2, int(_SECONDS * scale))
     for watchers, rate in _RATES.items():
+        if watchers:
+            parties[_STATEFUL] = partial(ours, stateful=True)
         found: dict[str, list[_Run]] = {name: [] for name in parties}
         for number in range(min(rounds, _MOST_ROUNDS)):
             for name, start in parties.items():
@@ -74,37 +86,44 @@ def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
                 place.mkdir(parents=True)
                 with start(place) as party:
                     found[name].append(asyncio.run(_measure(party, watchers, rate, seconds)))
-        yield from _results(watchers, rate, found["ours"], found.get("etcd"))
+        yield from _results(watchers, rate, found)
 
 
-def _results(watchers: int, rate: int, ours: list[_Run], theirs: list[_Run] | None) -> Iterator[Result]:
+def _results(watchers: int, rate: int, found: dict[str, list[_Run]]) -> Iterator[Result]:
     at = f"{watchers:,} watching, {rate} puts/s"
-    measures: dict[str, tuple[str, Callable[[_Run], float]]] = {
-        "events per CPU second": ("/cpu s", lambda run: run.events_per_cpu),
-        "delivery p99, ms": ("ms", lambda run: run.p99 * 1000),
-    }
+    measures: dict[str, tuple[str, Callable[[_Run], float]]] = {}
+    if watchers < 2:
+        measures["CPU ms a put"] = ("ms", lambda run: run.cpu_a_put * 1000)
+    if watchers:
+        measures["events per CPU second"] = ("/cpu s", lambda run: run.events_per_cpu)
+        measures["delivery p99, ms"] = ("ms", lambda run: run.p99 * 1000)
     if watchers > 1:
         measures["KiB a watcher"] = ("KiB", lambda run: run.bytes_each / 1024)
     for what, (unit, value) in measures.items():
-        mine = [value(run) for run in ours]
-        other = [value(run) for run in theirs] if theirs else [float("nan")] * len(mine)
-        yield Result(
-            "g",
-            f"{at}: {what}",
-            "etcd" if theirs else "etcd (not installed)",
-            unit,
-            statistics.median(mine),
-            statistics.median(other),
-            ratios(mine, other) if theirs else Spread.of(other),
-        )
+        mine = [value(run) for run in found["ours"]]
+        for against, runs in found.items():
+            if against == "ours":
+                continue
+            other = [value(run) for run in runs]
+            least = _LEAST if (against, watchers, unit) == (_BARE, max(_RATES), "/cpu s") else None
+            yield Result(
+                "g",
+                f"{at}: {what}",
+                against,
+                unit,
+                statistics.median(mine),
+                statistics.median(other),
+                ratios(mine, other),
+                least,
+            )
 
 
-# -- the two sides
+# -- the sides
 
 
 @contextmanager
-def ours(data: Path, count: int = _REGIONS) -> Iterator[Party]:
-    """The meta service over `count` regions."""
+def ours(data: Path, count: int = _REGIONS, *, stateful: bool = False) -> Iterator[Party]:
+    """The meta service over `count` regions, with stateless watches of all or stateful ones of a page."""
     meta_seed.meta(data, count)
 
     def put(number: int, title: str) -> tuple[str, bytes]:
@@ -119,15 +138,36 @@ def ours(data: Path, count: int = _REGIONS) -> Iterator[Party]:
     with processes.service("meta", data) as server:
         token = (data / "operator.token").read_text().strip()
         answer = region_service_pb2.WatchRegionsResponse
+        asked = region_service_pb2.WatchRegionsRequest(type=watch_type_pb2.STATELESS)
+        if stateful:
+            asked = region_service_pb2.WatchRegionsRequest(type=watch_type_pb2.STATEFUL, page_size=_REGIONS)
         yield Party(
             server,
             {"authorization": f"Bearer {token}"},
             meta_requests.WATCH,
-            region_service_pb2.WatchRegionsRequest(type=watch_type_pb2.STATELESS).SerializeToString(),
+            asked.SerializeToString(),
             lambda message: answer.FromString(message).is_current,
             put,
             True,
         )
+
+
+@contextmanager
+def bare(data: Path) -> Iterator[Party]:
+    """A server that tells what it is given: an answer of the service's, with its bytes and tokens."""
+    token = ResumeToken("0" * 32, 1_000, fingerprint("bench")).encode()
+
+    def put(number: int, title: str) -> tuple[str, bytes]:
+        answer = region_service_pb2.WatchRegionsResponse(
+            is_current=True, resume_token=token, snapshot_size=-1
+        )
+        region = answer.region_changes.add().current.region
+        region.CopyFrom(meta_seed.region(number, _REGIONS))
+        region.title = title
+        return meta_bare.PUT, answer.SerializeToString()
+
+    with processes.bare(data, "bench.meta_bare") as server:
+        yield Party(server, {}, meta_bare.WATCH, b"", lambda message: message == meta_bare.STANDS, put, True)
 
 
 @contextmanager
@@ -224,16 +264,23 @@ async def _measure(party: Party, watchers: int, rate: int, seconds: int) -> _Run
             connection = await stack.enter_async_context(Connection(server.ports["grpc"]))
             for _ in range(min(_STREAMS, watchers - first)):
                 connection.open(party.path, party.message, party.headers, watches.opened(), end=party.end)
-        await watches.until(watches.stand)
+        if watchers:
+            await watches.until(watches.stand)
         cpu = server.cpu()
         await _puts(party, writer, rate, seconds)
         watches.last(stamp := time.monotonic_ns())
         await _put(party, writer, 1, stamp)
-        await watches.until(watches.ended)
+        if watchers:
+            await watches.until(watches.ended)
         used = max(server.cpu() - cpu, 0.01)
         after = machine.resident_bytes(server.pid)
-    delays = sorted(watches.delays)
-    return _Run(len(delays) / used, delays[int(len(delays) * 0.99)] / 1e9, max(0, after - before) / watchers)
+    delays = sorted(watches.delays) or [0]
+    return _Run(
+        used / (rate * seconds + 1),
+        len(delays) / used,
+        delays[int(len(delays) * 0.99)] / 1e9,
+        max(0, after - before) / max(1, watchers),
+    )
 
 
 async def _stand(party: Party, count: int) -> None:

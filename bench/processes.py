@@ -103,21 +103,21 @@ def pipelines(data: Path) -> AbstractContextManager[Server]:
     return service("pipelines", data)
 
 
-def bare(folder: Path) -> AbstractContextManager[Server]:
-    """The handlers of `bench.bare` with the answers that stand in `folder`."""
-    return _ceiling("bare", folder)
+def bare(folder: Path, module: str = "bench.bare") -> AbstractContextManager[Server]:
+    """The handlers of `module`, those of `bench.bare` with the answers that stand in `folder`."""
+    return _ceiling(module, folder)
 
 
 def relay(folder: Path) -> AbstractContextManager[Server]:
     """The handler of `bench.relay`."""
-    return _ceiling("relay", folder)
+    return _ceiling("bench.relay", folder)
 
 
 @contextmanager
 def _ceiling(module: str, folder: Path) -> Iterator[Server]:
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
-    command = [sys.executable, "-m", f"bench.{module}", str(folder)]
+    command = [sys.executable, "-m", module, str(folder)]
     with process(command, folder / f"{module}.log", lambda: _written(ports), {}) as server:
         yield server
 

@@ -54,14 +54,14 @@ async def _page(
     kind = kind_of(request)
     name = kind.name(request.match_info)
     found = records(request)
-    stored, dependants = await asyncio.gather(found.get(kind.kind, name), _dependants(request, kind, name))
+    stored, needing = await asyncio.gather(found.get(kind.kind, name), dependants(request, kind, name))
     message: Any = unpack(stored.body)
     values = {
         "kind": kind,
         "one": catalogue.thing(kind, message),
         "revision": stored.revision,
-        "dependants": dependants,
-        "needed": any(isinstance(group, Failure) or group["total"] for group in dependants),
+        "dependants": needing,
+        "needed": any(isinstance(group, Failure) or group["total"] for group in needing),
         "failed": lambda value: isinstance(value, Failure),
         "return_to": back,
         "problem": problem,
@@ -76,8 +76,8 @@ async def _since(found: Records, kind: CatalogueKind, name: str, seen: int) -> A
     return [] if isinstance(told, Failure) else told
 
 
-async def _dependants(request: web.Request, kind: CatalogueKind, name: str) -> list[Any]:
-    """What refers to the resource: it cannot go before them."""
+async def dependants(request: web.Request, kind: CatalogueKind, name: str) -> list[Any]:
+    """What refers to the resource, which cannot go before them: a Failure or a group for each kind."""
     found = Catalogue(render.caller(request))
     if kind is REGION:
         asked = {

@@ -1,4 +1,4 @@
-"""The first catalogue: applied once in the life of a store, so that a new suite describes itself."""
+"""The first catalogue: applied at the very first start of a store, so that a new suite describes itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _STARTER: Final = Author("roundhouse", "start:catalogue:apply")
 
 
 async def ensure_catalogue(store: Store, collections: Sequence[Collection], path: str) -> None:
-    """Apply the manifest at `path` unless a catalogue was applied here before, by whoever. Safe in
+    """Apply the manifest at `path` unless something was written here before, by whoever. Safe in
     several processes at once. Raises InvalidArgument for a manifest that cannot be read."""
-    if await store.get("mark", _MARK) is not None:
+    if await store.head():
         return
     by_kind = {collection.definition.kind: collection for collection in collections}
     try:

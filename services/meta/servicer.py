@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
@@ -31,10 +31,11 @@ from shared.storage.errors import StoreError
 from shared.storage.port import Query
 from shared.watch import single, stateful
 from shared.watch.memo import Memo
-from shared.watch.stateful import StatefulWatch
+from shared.watch.stateful import Move, StatefulWatch
 from shared.watch.stateless import Chunk, Start, Step, Watch
 from shared.watch.tailer import Tailer
 
+V = TypeVar("V")
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 MAX_BATCH: Final = 1000
@@ -84,7 +85,8 @@ class MetaServicer:
         self._lists = Answers(collection.store)
         # What watches of the same query are told, worked out once and serialized once.
         self._steps: Memo[Step] = Memo()
-        self._serialized: Memo[tuple[Chunk, bytes]] = Memo()
+        self._moves: Memo[Move] = Memo()
+        self._serialized: Memo[tuple[object, tuple[bytes, ...]]] = Memo()
         for name, handler in (
             (f"Get{one}", self.get),
             (f"BatchGet{many}", self.batch_get),
@@ -178,7 +180,7 @@ class MetaServicer:
                     self._put(part, projection, change.body)
                 yield answer
 
-    async def watch_many(self, request: Any, call: Call) -> AsyncGenerator[Message | bytes, None]:
+    def watch_many(self, request: Any, call: Call) -> AsyncGenerator[Message | bytes, None]:
         projection = self._projection(request)
         if not 0 <= request.max_chunk_size <= MAX_CHUNK:
             raise InvalidArgument.at(
@@ -186,16 +188,11 @@ class MetaServicer:
             )
         if request.page_size < 0:
             raise InvalidArgument.at("page_size", f"must not be negative; {request.page_size} is")
-        answers: AsyncGenerator[Message | bytes, None]
         if request.type == watch_type_pb2.STATELESS:
-            answers = self._stateless(request, projection)
-        elif request.type == watch_type_pb2.STATEFUL:
-            answers = self._stateful(request, projection)
-        else:
-            raise InvalidArgument.at("type", f"there is no watch type {request.type}")
-        async with aclosing(answers) as found:
-            async for answer in found:
-                yield answer
+            return self._stateless(request, projection)
+        if request.type == watch_type_pb2.STATEFUL:
+            return self._stateful(request, projection)
+        raise InvalidArgument.at("type", f"there is no watch type {request.type}")
 
     async def _stateless(
         self, request: Any, projection: Projection[Any]
@@ -221,15 +218,19 @@ class MetaServicer:
         )
         async with aclosing(watch.run(start)) as chunks:
             async for chunk in chunks:
-                yield self._once(chunk, projection) if chunk.shared else self._chunk(chunk, projection)
+                if chunk.shared:
+                    (answer,) = self._once(chunk, lambda c: (self._chunk(c, projection),))
+                    yield answer
+                else:
+                    yield self._chunk(chunk, projection)
 
-    def _once(self, chunk: Chunk, projection: Projection[Any]) -> bytes:
-        """The answer of a chunk that other watches are given, who see as much of it."""
-        known = self._serialized.get(id(chunk))
-        if known is None or known[0] is not chunk:
-            known = (chunk, self._chunk(chunk, projection).SerializeToString())
-            # Holding the chunk keeps its id from being another's.
-            self._serialized.keep(id(chunk), known, 500 + len(known[1]))
+    def _once(self, told: V, answers: Callable[[V], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        """The answers that say what other watches are told too, who see as much of it."""
+        known = self._serialized.get(id(told))
+        if known is None or known[0] is not told:
+            known = (told, answers(told))
+            # Holding what is told keeps its id from being another's.
+            self._serialized.keep(id(told), known, 500 + sum(map(len, known[1])))
         return known[1]
 
     def _start(self, request: Any) -> Start:
@@ -246,7 +247,7 @@ class MetaServicer:
             raise InvalidArgument.at("starting_time", "is more than a minute in the future")
         return Start(time=min(at, now))
 
-    def _chunk(self, chunk: Chunk, projection: Projection[Any]) -> Message:
+    def _chunk(self, chunk: Chunk, projection: Projection[Any]) -> bytes:
         answer: Any = self._watch_many_answer(
             is_current=chunk.is_current,
             resume_token=chunk.token,
@@ -259,7 +260,8 @@ class MetaServicer:
             self._put(changes.add().current, projection, record.body)
         for name in chunk.removed:
             changes.add().removed.name = name
-        return answer
+        data: bytes = answer.SerializeToString()
+        return data
 
     async def _stateful(
         self, request: Any, projection: Projection[Any]
@@ -286,15 +288,23 @@ class MetaServicer:
                 page_tokens.encode(page.next, query.fingerprint),
             ),
             whole,
+            fingerprint(
+                *("page", query.fingerprint, str(projection), str(page.size)),
+                *(request.page_token, str(request.max_chunk_size)),
+            ),
+            self._moves,
         )
         async with aclosing(watch.run()) as sets:
             async for changes in sets:
-                for answer in self._row_changes(changes, projection, request.max_chunk_size):
+                chunks = self._once(
+                    changes, lambda c: self._row_changes(c, projection, request.max_chunk_size)
+                )
+                for answer in chunks:
                     yield answer
 
     def _row_changes(
         self, found: stateful.RowChanges, projection: Projection[Any], size: int
-    ) -> list[Message]:
+    ) -> tuple[bytes, ...]:
         size = size or max(1, len(found.changes))
         pieces = [found.changes[i : i + size] for i in range(0, len(found.changes), size)] or [()]
         answers: list[Any] = []
@@ -308,7 +318,7 @@ class MetaServicer:
             change = answers[-1].page_token_change
             change.SetInParent()
             change.prev_page_token, change.next_page_token = found.tokens
-        return answers
+        return tuple(answer.SerializeToString() for answer in answers)
 
     def _row_change(self, target: Any, change: stateful.RowChange, projection: Projection[Any]) -> None:
         match change:

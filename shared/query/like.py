@@ -6,7 +6,7 @@ two `%` takes its leftmost fit, found without going back in the text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 # Any character; a pattern's own characters are one code point long, so none is empty.
@@ -36,6 +36,18 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return test
 
 
+def split(pattern: str) -> tuple[str, str]:
+    """The text that every fit begins with, and the rest of the pattern, which begins with `%` or `_`
+    or is empty: then that text alone fits."""
+    fixed: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        if character in "%_":
+            return "".join(fixed), character + "".join(characters)
+        fixed.append(_literal(character, characters))
+    return "".join(fixed), ""
+
+
 def _pieces(pattern: str) -> list[_Piece]:
     """The runs between the `%`s."""
     found: list[list[str]] = [[]]
@@ -46,8 +58,13 @@ def _pieces(pattern: str) -> list[_Piece]:
         elif character == "_":
             found[-1].append(_ANY)
         else:
-            found[-1].append(next(characters, "\\") if character == "\\" else character)
+            found[-1].append(_literal(character, characters))
     return [tuple(piece) for piece in found]
+
+
+def _literal(character: str, following: Iterator[str]) -> str:
+    """The character that stands for itself: the next one behind a backslash, if there is one."""
+    return next(following, "\\") if character == "\\" else character
 
 
 def _stands(piece: _Piece, text: str, start: int) -> bool:

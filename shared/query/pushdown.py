@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.query.ast import EVERYTHING, And, Compare, Comparison, In, IsNull, Node, Not, Substring
+from shared.query import like
+from shared.query.ast import EVERYTHING, And, Compare, Comparison, In, IsNull, Like, Node, Not, Substring
 from shared.query.schema import Field, Schema
 from shared.storage.port import NULL, Condition
 
@@ -19,6 +20,8 @@ _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+# The greatest code point.
+_LAST: Final = "\U0010ffff"
 _INVERSE: Final[dict[str, Comparison]] = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
@@ -48,6 +51,9 @@ def narrow(node: Node, schema: Schema) -> Narrowing:
             field = schema[name]
             nulls = (NULL,) if field.default is not None and field.default in values else ()
             return Narrowing((Condition(field.name, "in", (*values, *nulls)),), True)
+        case Like(name, pattern) if schema[name].indexed:
+            fixed, rest = like.split(pattern)
+            return _begins(schema[name], fixed, rest) if rest else narrow(Compare(name, "=", fixed), schema)
         case Substring(name, text) if schema[name].folded:
             return Narrowing((Condition(schema[name].folded_index, "contains", text.casefold()),), True)
         case IsNull(name) if _keeps_nulls(schema[name]):
@@ -82,6 +88,27 @@ def _compared(field: Field, op: Comparison, value: Any) -> Narrowing:
         return Narrowing((Condition(field.name, "in", (value, NULL)),), True)
     # Too much is fine, too little never.
     return Narrowing((Condition(field.name, op, value),) if kept else (), False)
+
+
+def _begins(field: Field, text: str, rest: str) -> Narrowing:
+    """Values that begin with `text` and go on as the pattern `rest` says. An absent value is none."""
+    if not text:
+        return Narrowing((), False)
+    conditions = [Condition(field.name, ">=", text)]
+    end = _behind(text)
+    if end is not None:
+        conditions.append(Condition(field.name, "<", end))
+    return Narrowing(tuple(conditions), not rest.strip("%"))
+
+
+def _behind(text: str) -> str | None:
+    """The least text behind all that begin with `text`, by code point; None when there is none."""
+    head = text.rstrip(_LAST)
+    if not head:
+        return None
+    following = ord(head[-1]) + 1
+    # Halves of surrogate pairs are no characters: no text holds one.
+    return head[:-1] + ("\ue000" if following == 0xD800 else chr(following))
 
 
 def _keeps_nulls(field: Field) -> bool:

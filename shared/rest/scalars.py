@@ -193,23 +193,23 @@ def _shown(value: Any) -> str:
 
 
 _SECONDS: Final = tuple(f"{second:02}Z" for second in range(60))
+_MINUTES: Final = tuple(f"T{minute // 60:02}:{minute % 60:02}:" for minute in range(1440))
 
 
 @lru_cache(maxsize=8192)
-def _minute(minutes: int) -> str:
-    """A time since 1970 up to and with the colon before the seconds."""
-    days, minute = divmod(minutes, 1440)
-    date = datetime.date.fromordinal(_EPOCH_DAY + days).isoformat()
-    return f"{date}T{minute // 60:02}:{minute % 60:02}:"
+def _date(days: int) -> str:
+    """The date so many days after 1970 began."""
+    return datetime.date.fromordinal(_EPOCH_DAY + days).isoformat()
 
 
 def write_timestamp(seconds: int, nanos: int) -> str | None:
     """RFC 3339 in UTC with 0, 3, 6 or 9 digits of fraction; None for what RFC 3339 cannot say."""
     if not (TIMESTAMP_MIN <= seconds <= TIMESTAMP_MAX and 0 <= nanos < NANO):
         return None
+    days, second = divmod(seconds, _DAY)
     if nanos:
-        return f"{_minute(seconds // 60)}{seconds % 60:02}{fraction_of(nanos)}Z"
-    return _minute(seconds // 60) + _SECONDS[seconds % 60]
+        return f"{_date(days)}{_MINUTES[second // 60]}{second % 60:02}{fraction_of(nanos)}Z"
+    return _date(days) + _MINUTES[second // 60] + _SECONDS[second % 60]
 
 
 def write_duration(seconds: int, nanos: int) -> str | None:

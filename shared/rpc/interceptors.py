@@ -6,7 +6,6 @@ failed, and every exception turned into a Status. Nothing but StatusError (and c
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import random
@@ -21,6 +20,7 @@ from grpc import StatusCode
 from shared.auth.policy import authorize
 from shared.errors import ResourceExhausted, Unauthenticated, Unavailable
 from shared.rpc import status as statuses
+from shared.rpc.deadline import Deadline
 from shared.rpc.method import PUBLIC, Authenticator, Call, Metadata, Method
 from shared.rpc.metrics import RpcMetrics
 from shared.rpc.status import Status, StatusError
@@ -88,17 +88,29 @@ class Pipeline:
     ) -> AsyncIterator[Message | bytes]:
         code = StatusCode.CANCELLED
         call = Call(method, metadata[REQUEST_ID], metadata, transport)
-        sent = self._metrics.messages.labels(method.service, method.name, transport)
+        sent = self._metrics.sent(method, transport)
+        deadline = Deadline()
         self._streams += 1
         self._metrics.streams.set(self._streams)
         try:
             if self._streams > self._max_streams:
                 raise ResourceExhausted(f"this process serves {self._max_streams} streams already")
             await self._admit(call)
+            opened = checked = time.monotonic()
+            deadline.set(*self._until(call, opened))
             async with contextlib.aclosing(method.handler(read(), call)) as answers:
-                endless = method.permission == PUBLIC and not self._max_stream_age
-                async for message in answers if endless else self._while_admitted(call, answers):
-                    sent.inc()
+                while True:
+                    try:
+                        with deadline:
+                            message = await anext(answers)
+                    except StopAsyncIteration:
+                        break
+                    # A revoked token, or a role that no longer allows the call, ends the stream too.
+                    if (now := time.monotonic()) - checked > _RECHECK:
+                        await self._admit(call)
+                        deadline.set(*self._until(call, opened))
+                        checked = now
+                    sent[0] += 1
                     yield message
             code = StatusCode.OK
         except Exception as error:
@@ -106,6 +118,7 @@ class Pipeline:
             code = failed.code
             raise StatusError(failed) from error
         finally:
+            deadline.cancel()
             self._streams -= 1
             self._metrics.streams.set(self._streams)
             self._metrics.ended(method, transport, code)
@@ -116,27 +129,6 @@ class Pipeline:
         authenticator = call.method.authenticator or self._authenticator
         call.identity = await authenticator.authenticate(call.metadata)
         authorize(call.identity, call.method.permission)
-
-    async def _while_admitted(self, call: Call, answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """`answers`, cut off when the caller's token expires or the stream is too old, and before the
-        next message once the token is revoked or its role no longer allows the call."""
-        opened = checked = time.monotonic()
-        while True:
-            left, reason = self._until(call, opened)
-            limit = asyncio.timeout(left)
-            try:
-                async with limit:
-                    message = await anext(answers)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise reason from None
-            if time.monotonic() - checked > _RECHECK:
-                await self._admit(call)
-                checked = time.monotonic()
-            yield message
 
     def _until(self, call: Call, opened: float) -> tuple[float | None, Exception]:
         """How many seconds the stream may go on (None: for ever), and what ends it then."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 from grpc import StatusCode
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,14 +28,13 @@ class RpcMetrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._calls: dict[tuple[_Key, StatusCode], int] = {}
         self._took: dict[_Key, tuple[list[int], list[float]]] = {}
+        self._messages: dict[_Key, list[int]] = {}
         registry.register(self)
         self.streams = Gauge("roundhouse_rpc_streams", "Streams being served.", registry=registry)
-        self.messages = Counter(
-            "roundhouse_rpc_stream_messages",
-            "Messages sent on streams.",
-            ["service", "method", "transport"],
-            registry=registry,
-        )
+
+    def sent(self, method: Method, transport: str) -> list[int]:
+        """Holds one number, how many messages streams of the method have sent: add to it."""
+        return self._messages.setdefault((method.service, method.name, transport), [0])
 
     def ended(self, method: Method, transport: str, code: StatusCode) -> None:
         """A call, of whatever kind, ended."""
@@ -69,4 +68,11 @@ class RpcMetrics(Collector):
         for key, (counts, total) in self._took.items():
             buckets = list(zip(bounds, accumulate(counts), strict=True))
             seconds.add_metric([*key], buckets=buckets, sum_value=total[0])
-        return calls, seconds
+        messages = CounterMetricFamily(
+            "roundhouse_rpc_stream_messages",
+            "Messages sent on streams.",
+            labels=["service", "method", "transport"],
+        )
+        for key, cell in self._messages.items():
+            messages.add_metric([*key], cell[0])
+        return calls, seconds, messages

@@ -60,6 +60,7 @@ from shared.watch.tailer import Tailer
 log = logging.getLogger(__name__)
 # How long /metrics waits for what only the store knows.
 _SCRAPE_SECONDS = 2.0
+_NEW_OBJECTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,11 @@ async def _until_stopped(service: Service, config: Config) -> None:
     async with running(service, config, operator_token=True) as started:
         if config.ports_file:
             _write_ports(Path(config.ports_file), started)
-        # What is there by now stays: the collector need not go through it again and again.
+        # What is there by now stays: the collector need not go through it again and again. A thousand
+        # streams that are told at once hold far more objects than its default for new ones.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_NEW_OBJECTS)
         log.info("ready", extra=started.ports)
         await stopped.wait()
         log.info("stopping")

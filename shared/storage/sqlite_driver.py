@@ -9,7 +9,8 @@ from shared.storage.errors import FormatError, StoreError, StoreFull, StoreUnava
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_MAPPED_BYTES = 256 << 20
+# As far as SQLite maps: 2 GiB. It is address space; what is read of it is the system's own cache.
+_MAPPED_BYTES = 2 << 30
 _CACHE_KIB = 64 * 1024
 # Pages in the write-ahead log before it is merged into the file: 32 MB. The default of 1,000 would
 # merge, and sync, every few groups of commits.

@@ -8,7 +8,7 @@ whether one of the conditions is selective (`Plan.probes`) and then sorts what i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from shared.storage.port import Condition, Operator, Query
@@ -18,7 +18,7 @@ from shared.storage.values import Encoded, encode
 
 Key = tuple[Encoded, ...]
 _MANY = 500
-_RANGE: tuple[Operator, ...] = ("=", "<", "<=", ">", ">=")
+_BOUNDS: tuple[Operator, ...] = ("<", "<=", ">", ">=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +161,18 @@ def plan(table: Table, query: Query) -> Plan:
     """The cheapest way to walk `query`, as far as its shape tells."""
     terms = tuple(Term(table.columns[o.index], o.descending != query.backward) for o in query.order)
     terms += (Term("name", query.name_descending != query.backward),)
-    where = [_restriction(table, condition) for condition in query.where]
+    where = _closest([_restriction(table, condition) for condition in query.where])
     if query.parent is not None:
         where.append(Restriction("parent", "=", query.parent, Sql("parent = ?", (query.parent,))))
     constants = {r.column: r.value for r in reversed(where) if r.operator == "=" and r.value is not None}
     free = tuple(term for term in terms[:-1] if term.column not in constants)
     path = _serving(table, constants, tuple(term.column for term in free))
     ordered = path is not None and len({term.descending for term in (*free, terms[-1])}) == 1
-    singles = {p.columns[0]: p for p in table.paths if len(p.columns) == 1}
     return Plan(
         table=table,
         terms=terms,
         where=tuple(where),
-        probes=tuple((singles[r.column], r.sql) for r in where if _has_index(r)),
+        probes=tuple(_probes(table, where)),
         constants=constants,
         path=path or _leading(table, free),
         ordered=ordered,
@@ -185,12 +184,52 @@ def plan_count(table: Table, query: Query) -> Plan:
     """The cheapest way to count what `query` matches: its order and position do not matter."""
     counted = plan(table, replace(query, order=(), after=None, limit=None))
     if not counted.bounded and not counted.path.columns and counted.probes:
-        return replace(counted, path=counted.probes[0][0], bounded=len(counted.where) == 1)
+        return replace(counted, path=counted.probes[0][0], bounded=_is_range(counted.where))
     return counted
 
 
+def _closest(where: list[Restriction]) -> list[Restriction]:
+    """`where` without the bounds that a closer one on the same side of the column implies."""
+    kept: dict[object, Restriction] = {}
+    for number, restriction in enumerate(where):
+        side = restriction.operator[0] if restriction.operator in _BOUNDS else None
+        place = (restriction.column, side) if side else number
+        known = kept.get(place)
+        if known is None or _is_closer(restriction, known):
+            kept[place] = restriction
+    return list(kept.values())
+
+
+def _is_closer(one: Restriction, other: Restriction) -> bool:
+    """Of two bounds on the same side of a column."""
+    assert one.value is not None and other.value is not None
+    order = compare_encoded(one.value, other.value)
+    if order == 0:
+        return len(one.operator) < len(other.operator)
+    return (order > 0) == (one.operator[0] == ">")
+
+
+def _probes(table: Table, where: list[Restriction]) -> Iterator[tuple[Path, Sql]]:
+    """Each index of a single column with the conditions that it can narrow to: one, or two bounds."""
+    paths = {path.columns[0]: path for path in table.paths if len(path.columns) == 1}
+    bounds: dict[str, list[Sql]] = {}
+    for restriction in where:
+        if restriction.operator in _BOUNDS:
+            bounds.setdefault(restriction.column, []).append(restriction.sql)
+        elif _has_index(restriction):
+            yield paths[restriction.column], restriction.sql
+    for column, found in bounds.items():
+        yield paths[column], _all(tuple(found))
+
+
+def _is_range(where: tuple[Restriction, ...]) -> bool:
+    """Whether a walk of one column's index meets what all of `where` wants and nothing else."""
+    one_column = len({restriction.column for restriction in where}) == 1
+    return len(where) == 1 or (one_column and all(r.operator in _BOUNDS for r in where))
+
+
 def _has_index(restriction: Restriction) -> bool:
-    return restriction.operator in (*_RANGE, "in") and (restriction.column, restriction.value) != (
+    return restriction.operator in ("=", "in") and (restriction.column, restriction.value) != (
         "parent",
         "",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 V = TypeVar("V")
 
@@ -16,10 +18,21 @@ class Memo(Generic[V]):
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: dict[Hashable, tuple[V, int]] = {}
+        self._making: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     def get(self, key: Hashable) -> V | None:
         found = self._kept.get(key)
         return None if found is None else found[0]
+
+    async def share(self, key: Hashable, make: Callable[[], Awaitable[V]], size: Callable[[V], int]) -> V:
+        """What is kept under `key`, or else what `make` answers, which those who ask meanwhile wait for.
+        When it fails, the next of them tries."""
+        async with self._making.setdefault(key, asyncio.Lock()):
+            known = self.get(key)
+            if known is None:
+                known = await make()
+                self.keep(key, known, size(known))
+            return known
 
     def keep(self, key: Hashable, value: V, size: int) -> None:
         """`size`: about the bytes that it takes."""

@@ -1,6 +1,6 @@
 """Stateful watches: one page of an ordered list, kept as it would be listed anew.
 
-The page is listed again after each revision that touched its kind and compared with what the client
+The page is listed again after each revision that may have altered it and compared with what the client
 holds. Changes are given in an order in which each index refers to the list as left by the change
 before. Memory is the page; there is no queue, and no resuming.
 """
@@ -17,7 +17,11 @@ from shared.errors import ResourceExhausted
 from shared.resource.collection import Collection, Page, PageRequest
 from shared.storage.errors import Compacted
 from shared.storage.port import Record
+from shared.watch.memo import Memo
 from shared.watch.tailer import Tailer
+from shared.watch.window import Window
+
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,36 @@ class Row:
     name: str
     place: tuple[Any, ...]
     shown: bytes
+    # Of the version that it was made of.
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a client holds at `revision`: the page's rows and tokens. `end` is where its window ends."""
+
+    rows: tuple[Row, ...] = ()
+    tokens: tuple[str, str] = ("", "")
+    revision: int = -1
+    end: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How a client gets from one state to the next; `told` is None when it need not know."""
+
+    held: Held
+    told: RowChanges | None
 
 
 @dataclass(frozen=True)
 class StatefulWatch:
     """`request` selects the page; with `whole` it is everything, at most `request.size` rows, and
-    more than that is ResourceExhausted. `tokens` makes the page's tokens of it."""
+    more than that is ResourceExhausted. `tokens` makes the page's tokens of it.
+
+    Watches with one `moves` work out once what each of those with equal fingerprints is told; all else
+    of them must then be equal too.
+    """
 
     collection: Collection[Any]
     tailer: Tailer
@@ -73,50 +101,80 @@ class StatefulWatch:
     shown: Callable[[bytes], bytes]
     tokens: Callable[[Page], tuple[str, str]]
     whole: bool = False
+    fingerprint: str = ""
+    moves: Memo[Move] | None = None
 
     async def run(self) -> AsyncGenerator[RowChanges, None]:
         """Change sets for ever: first all rows as Added. Raises StoreUnavailable when the process
         stops."""
-        held: list[Row] = []
-        known = ("", "")
-        page = await self._list()
-        first = True
+        window = Window(self.collection.definition, self.request)
+        held = Held()
+        target = await self.collection.store.head()
         while True:
-            rows = [self._row(record) for record in page.records]
-            changes = difference(held, rows, page.records)
-            tokens = ("", "") if self.whole else self.tokens(page)
-            if first or changes or tokens != known:
-                yield RowChanges(tuple(changes), tokens if tokens != known else None, page.revision)
-            held, known, first = rows, tokens, False
-            await self._touched(page.revision)
-            page = await self._list()
+            move = await self._move(held, target, window)
+            if move.told is not None:
+                yield move.told
+            held = move.held
+            target = await self.tailer.wait(held.revision)
 
-    async def _list(self) -> Page:
+    async def _move(self, held: Held, target: int, window: Window) -> Move:
+        """As others were moved from that revision, if any."""
+        if self.moves is None:
+            return await self._advance(held, target, window)
+        key = (self.fingerprint, held.revision, target)
+        return self.moves.get(key) or await self.moves.share(
+            key, lambda: self._advance(held, target, window), _bytes
+        )
+
+    async def _advance(self, held: Held, target: int, window: Window) -> Move:
+        """From `held` to revision `target`, or as far as one look at the log leads."""
+        reached = await self._untouched(held, target, window)
+        if reached > held.revision:
+            return Move(replace(held, revision=reached), None)
+        return await self._listed(held, window)
+
+    async def _untouched(self, held: Held, target: int, window: Window) -> int:
+        """The newest revision, at most `target`, before which nothing altered the page that is held."""
+        if held.revision < 0:
+            return held.revision
+        try:
+            commits = await self.tailer.changes(held.revision, min(_BATCH, target - held.revision))
+        except Compacted:
+            return held.revision
+        reached = held.revision
+        for commit in commits:
+            if window.touched(commit, held.end):
+                break
+            reached = commit.revision
+        return reached
+
+    async def _listed(self, held: Held, window: Window) -> Move:
+        """To the page as it is now."""
         page = await self.collection.page(replace(self.request, exact=True))
         if self.whole and page.next is not None:
             raise ResourceExhausted(
                 f"there are more than {self.request.size} rows; watch a page, or set a filter"
             )
-        return page
+        known = {row.name: row for row in held.rows}
+        rows = tuple(self._row(record, known.get(record.name)) for record in page.records)
+        changes = tuple(difference(held.rows, rows, page.records))
+        tokens = ("", "") if self.whole else self.tokens(page)
+        told = None
+        if held.revision < 0 or changes or tokens != held.tokens:
+            told = RowChanges(changes, tokens if tokens != held.tokens else None, page.revision)
+        return Move(Held(rows, tokens, page.revision, window.end(page)), told)
 
-    async def _touched(self, after: int) -> None:
-        """Until a revision above `after` has something of this kind."""
-        kind = self.collection.definition.kind
-        while True:
-            await self.tailer.wait(after)
-            try:
-                commits = await self.tailer.changes(after, 256)
-            except Compacted:
-                return
-            for commit in commits:
-                if any(change.kind == kind for change in commit.changes):
-                    return
-                after = commit.revision
-
-    def _row(self, record: Record) -> Row:
+    def _row(self, record: Record, known: Row | None) -> Row:
+        if known is not None and known.revision == record.revision:
+            return known
         message = self.collection.definition.parse(record.body)
         place = (*self.request.ordering.values(message), record.name)
-        return Row(record.name, place, self.shown(record.body))
+        return Row(record.name, place, self.shown(record.body), record.revision)
+
+
+def _bytes(move: Move) -> int:
+    """About what it takes of memory."""
+    return 500 + sum(300 + len(row.shown) for row in move.held.rows)
 
 
 def difference(old: Sequence[Row], new: Sequence[Row], records: Sequence[Record]) -> list[RowChange]:

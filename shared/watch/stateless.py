@@ -23,6 +23,8 @@ from shared.watch.tailer import Tailer
 # What one difference takes in before the rest becomes the next: commits, and changes of the kind.
 REACH = 1000
 WIDTH = 10_000
+# Resources of a snapshot that is worked out for all watches that begin together.
+_LITTLE = 500
 # Commits that are read at once, each with all its images.
 _BATCH = 32
 # Changes of one commit after which others get their turn.
@@ -97,7 +99,7 @@ class Watch:
     width: int = WIDTH
     steps: Memo[Step] | None = None
 
-    async def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
+    def run(self, start: Start = Start()) -> AsyncGenerator[Chunk, None]:
         """Chunks for ever. The first change set is a snapshot that covers every write acknowledged
         before; with a token it is what changed since (at least an empty set); with a time, or now,
         it is empty, and what changed since that time follows.
@@ -105,20 +107,14 @@ class Watch:
         Raises InvalidArgument for a token that is wrong, StoreUnavailable when the process stops. A
         token or a time that the log does not reach, or another epoch, is a hard reset.
         """
-        session = _Session(self, await self.store.epoch())
-        try:
-            async with aclosing(session.run(start)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        finally:
-            session.close()
+        return _Session(self).run(start)
 
 
 class _Session:
-    def __init__(self, watch: Watch, epoch: str) -> None:
+    def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._store = watch.store
-        self._epoch = epoch
+        self._epoch = ""
         # The revision whose state the client holds, apart from changes that do not concern it.
         self._at = 0
         # How many resources it holds.
@@ -131,32 +127,35 @@ class _Session:
         self._heartbeat = Alarm() if watch.heartbeat else None
 
     async def run(self, start: Start) -> AsyncGenerator[Chunk, None]:
+        self._epoch = await self._store.epoch()
         position, reset = await self._position(start)
         owed = False
-        while True:
-            try:
-                if position is None:
-                    if reset:
-                        yield Chunk(is_hard_reset=True)
-                    async with aclosing(self._snapshot()) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                else:
-                    self._at = self._told = position
-                    self._size = await self._count(position)
-                    if start.resume_token:
-                        owed = True
+        try:
+            while True:
+                try:
+                    if position is None:
+                        if reset:
+                            yield Chunk(is_hard_reset=True)
+                        async with aclosing(self._snapshot()) as chunks:
+                            async for chunk in chunks:
+                                yield chunk
                     else:
-                        yield self._current()
-                async with aclosing(self._changes(owed)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            except Compacted:
-                position, reset, owed = None, True, False
-
-    def close(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
+                        self._at = self._told = position
+                        self._size = await self._count(position)
+                        if start.resume_token:
+                            owed = True
+                        else:
+                            yield self._current()
+                    while True:
+                        # Told by many watches at once: each generator in between would cost all of them.
+                        for chunk in await self._next(owed):
+                            yield chunk
+                        owed = False
+                except Compacted:
+                    position, reset, owed = None, True, False
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
 
     async def _position(self, start: Start) -> tuple[int | None, bool]:
         """The revision that the client holds or asks for, None when it needs a snapshot; and whether
@@ -177,21 +176,21 @@ class _Session:
             return False
         return True
 
-    async def _changes(self, owed: bool) -> AsyncGenerator[Chunk, None]:
-        """What happens after `self._at`; `owed`: answer at once, with an empty set if need be."""
-        while True:
-            target = await self._store.head() if owed else await self._wait()
-            if target is not None:
-                step = await self._step(target)
-                self._at = step.reached
-                self._size += step.growth
-                if owed or step.found or self._bookmark_due():
-                    self._tell()
-                    for chunk in step.chunks:
-                        yield chunk
-                owed = False
-            if self._silence_left() == 0:
-                yield self._tick()
+    async def _next(self, owed: bool) -> tuple[Chunk, ...]:
+        """What happens next after `self._at`, if the client is to be told; `owed`: answer at once, with
+        an empty set if need be."""
+        chunks: tuple[Chunk, ...] = ()
+        target = await self._store.head() if owed else await self._wait()
+        if target is not None:
+            step = await self._step(target)
+            self._at = step.reached
+            self._size += step.growth
+            if owed or step.found or self._bookmark_due():
+                self._tell()
+                chunks = step.chunks
+        if not chunks and self._silence_left() == 0:
+            return (self._tick(),)
+        return chunks
 
     async def _wait(self) -> int | None:
         """A newer revision, or None when a heartbeat is due."""
@@ -255,13 +254,24 @@ class _Session:
         raise StoreUnavailable("the log is compacted faster than a snapshot can be read; try again")
 
     async def _snapshot_at(self, at: int) -> AsyncGenerator[Chunk, None]:
+        """All there is at revision `at`. Where it is little, watches that begin together share it."""
+        watch = self._watch
+        if watch.steps is not None:
+            key = (self._epoch, watch.fingerprint, watch.chunk_size, at)
+            step = watch.steps.get(key) or await watch.steps.share(key, lambda: self._little(at), _bytes)
+            if step.found:
+                self._at, self._size = at, step.growth
+                self._tell()
+                for chunk in step.chunks:
+                    yield chunk
+                return
         held: list[Record] = []
         size = 0
-        async with aclosing(self._store.scan(self._watch.query, at=at)) as records:
+        async with aclosing(self._store.scan(watch.query, at=at)) as records:
             async for record in records:
-                if not self._watch.matches(record.body):
+                if not watch.matches(record.body):
                     continue
-                if len(held) == self._watch.chunk_size:
+                if len(held) == watch.chunk_size:
                     yield Chunk(current=tuple(held))
                     held = []
                 held.append(record)
@@ -269,14 +279,29 @@ class _Session:
         self._at, self._size = at, size
         yield self._current(Chunk(current=tuple(held)))
 
-    async def _count(self, at: int) -> int:
-        """How many resources a client holds that stands at `at`: for heartbeats only."""
-        if not self._watch.heartbeat:
-            return 0
-        count = 0
+    async def _little(self, at: int) -> Step:
+        """A snapshot from nothing to revision `at`; not `found` when there is too much to be shared."""
+        held: list[Record] = []
+        async with aclosing(self._matching(at)) as records:
+            async for record in records:
+                if len(held) == _LITTLE:
+                    return Step((), at, 0, False)
+                held.append(record)
+        return Step(self._chunks(held, [], at), at, len(held), True)
+
+    async def _matching(self, at: int) -> AsyncGenerator[Record, None]:
         async with aclosing(self._store.scan(self._watch.query, at=at)) as records:
             async for record in records:
-                count += self._watch.matches(record.body)
+                if self._watch.matches(record.body):
+                    yield record
+
+    async def _count(self, at: int) -> int:
+        """How many resources a client holds that stands at `at`: for heartbeats only."""
+        count = 0
+        if self._watch.heartbeat:
+            async with aclosing(self._matching(at)) as records:
+                async for _ in records:
+                    count += 1
         return count
 
     async def _step(self, target: int) -> Step:
@@ -287,10 +312,7 @@ class _Session:
             return await self._difference(target)
         key = (self._epoch, watch.fingerprint, watch.chunk_size, watch.width, self._at, target)
         known = watch.steps.get(key)
-        if known is None:
-            known = await self._difference(target)
-            watch.steps.keep(key, known, _bytes(known))
-        return known
+        return known or await watch.steps.share(key, lambda: self._difference(target), _bytes)
 
     async def _difference(self, target: int) -> Step:
         watch, reached, growth = self._watch, self._at, 0

@@ -46,6 +46,7 @@ from tests.mongo_server import drop_database, new_database, server_url
 
 WIRE = pytest.param("wire", marks=pytest.mark.mongo_server)
 BACKENDS = ("memory", "sqlite", "mongomock", WIRE)
+LASTING = BACKENDS[1:]
 # Seconds that anything may take before a test gives up.
 PATIENCE = 20.0
 BASE = "/v1alpha2"
@@ -238,8 +239,10 @@ class Yard:
             stream.cancel()
 
     @asynccontextmanager
-    async def watch_one(self, kind: str, name: str, **fields: Any) -> AsyncIterator[Stream]:
-        stream = Stream(self._watch(kind, "Watch", "viewer", {"name": name, **fields}))
+    async def watch_one(
+        self, kind: str, name: str, who: str = "viewer", **fields: Any
+    ) -> AsyncIterator[Stream]:
+        stream = Stream(self._watch(kind, "Watch", who, {"name": name, **fields}))
         try:
             yield stream
         finally:
@@ -295,27 +298,36 @@ def rows_of(response: Any) -> list[Any]:
 
 
 @asynccontextmanager
+async def lasting(
+    backend: str, clock: Callable[[], int] = time.time_ns
+) -> AsyncIterator[Callable[[], str | MongoStore]]:
+    """What makes the `store` of services that are opened one after the other over the same data."""
+    if backend == "mongomock":
+        client = AsyncMongoMockClient()
+        yield lambda: mongo(client, "meta", clock)
+    elif backend == "wire":
+        url, database = await asyncio.to_thread(server_url), new_database()
+        try:
+            yield lambda: mongo(url, database, clock)
+        finally:
+            await asyncio.to_thread(drop_database, url, database)
+    else:
+        yield lambda: backend
+
+
+@asynccontextmanager
 async def opened(
     data: Path, backend: str = "memory", *, service: Service = SERVICE, **settings: Any
 ) -> AsyncIterator[Yard]:
     """The service on `backend`, empty. `store` may be a Store that is taken instead."""
-    settings = {"store": backend, "watch_heartbeat": "0s", **settings}
-    database = ""
-    if settings["store"] == "mongomock":
-        settings["store"] = mongo(AsyncMongoMockClient(), "meta", settings.get("clock", time.time_ns))
-    elif settings["store"] == "wire":
-        url, database = await asyncio.to_thread(server_url), new_database()
-        settings["store"] = mongo(url, database, settings.get("clock", time.time_ns))
-    try:
+    async with lasting(backend, settings.get("clock", time.time_ns)) as store:
+        settings = {"store": store(), "watch_heartbeat": "0s", **settings}
         async with (
             started(service, data, **settings) as running,
             aiohttp.ClientSession() as http,
             grpc.aio.insecure_channel(running.target, options=MEGABYTES) as channel,
         ):
             yield Yard(running, http, channel)
-    finally:
-        if database:
-            await asyncio.to_thread(drop_database, url, database)
 
 
 def kinds(clock: Callable[[], int] = time.time_ns) -> list[Kind]:

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from grpc import StatusCode
-from mongomock_motor import AsyncMongoMockClient
 
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from tests.contract.meta_seed import REGION_NAMES, SEED
 from tests.contract.meta_yard import (
     APIS,
     BACKENDS,
+    LASTING,
     PATIENCE,
     Clock,
     Yard,
     changes_of,
-    mongo,
+    lasting,
     numbered,
     opened,
     told,
@@ -508,19 +508,25 @@ async def test_there_is_no_other_way_to_write(memory: Yard) -> None:
 # -- the first catalogue
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "mongomock"])
+@pytest.mark.parametrize("backend", LASTING)
 async def test_the_first_catalogue_is_applied_once(tmp_path: Path, backend: str) -> None:
-    client = AsyncMongoMockClient()
     path = tmp_path / "catalogue.yaml"
     path.write_text("regions:\n- name: regions/first\n")
+    async with lasting(backend) as store:
+        async with opened(tmp_path, store=store(), catalogue=str(path)) as yard:
+            assert await yard.names("region") == ["regions/first"]
+            await yard.apply(prune=True, regions=[{"name": "regions/mine"}])
+        async with opened(tmp_path, store=store(), catalogue=str(path)) as yard:
+            assert await yard.names("region") == ["regions/mine"]
 
-    def store() -> Any:
-        return mongo(client, "meta") if backend == "mongomock" else backend
 
-    async with opened(tmp_path, store=store(), catalogue=str(path)) as yard:
-        assert await yard.names("region") == ["regions/first"]
-        await yard.apply(prune=True, regions=[{"name": "regions/mine"}])
-    async with opened(tmp_path, store=store(), catalogue=str(path)) as yard:
+async def test_the_first_catalogue_does_not_follow_one_that_was_applied_before(tmp_path: Path) -> None:
+    """Both have a default region: the service would not start."""
+    path = tmp_path / "catalogue.yaml"
+    path.write_text("regions:\n- {name: regions/first, is_default: true}\n")
+    async with opened(tmp_path, "sqlite") as yard:
+        await yard.apply(regions=[{"name": "regions/mine", "is_default": True}])
+    async with opened(tmp_path, "sqlite", catalogue=str(path)) as yard:
         assert await yard.names("region") == ["regions/mine"]
 
 

@@ -39,6 +39,11 @@ async def yard(
         yield found
 
 
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 # -- names
 
 UNKNOWN = {
@@ -129,6 +134,38 @@ async def test_a_wildcard_names_no_single_resource(yard: Yard, kind: str) -> Non
 async def test_matching_is_case_sensitive(yard: Yard) -> None:
     await yard.fails("region", "Get", StatusCode.NOT_FOUND, name="regions/EU-West")
     await yard.fails("resource", "Get", StatusCode.NOT_FOUND, name=f"{JOBS}/resources/job")
+
+
+async def test_the_longest_and_oddest_ids_that_are_stored(tmp_path: Path, backend: str) -> None:
+    """Each is found by its name, listed, and the place of a page token."""
+    region, service = "regions/a-0" + "b" * 27, "services/-." + "S" * 126
+    longest = {
+        "region": [region, "regions/a0"],
+        "service": [service, "services/--", "services/.", "services/A", "services/a"],
+        "deployment": [
+            f"{region}/deployments/{id}" for id in ("--", "..", "A", "_.-" + "x" * 125, "__", "a")
+        ],
+        "resource": [f"{service}/resources/{id}" for id in ("J", "Job", "Z" * 128, "job")],
+    }
+    lists: dict[str, list[dict[str, Any]]] = {
+        f"{kind}s": [{"name": name} for name in names] for kind, names in longest.items()
+    }
+    for item in lists["services"]:
+        item |= {"current_version": "v", "all_versions": ["v"]}
+    for item in lists["deployments"]:
+        item["service"] = service
+    async with opened(tmp_path, backend) as yard:
+        await yard.apply(**lists)
+        for kind, names in longest.items():
+            parent = {"deployment": {"parent": region}, "resource": {"parent": service}}.get(kind, {})
+            assert await yard.names(kind, **parent) == sorted(names)
+            walked, token = [], ""
+            for name in sorted(names):
+                assert (await yard.get(kind, name)).name == name
+                page = await yard.list(kind, page_size=1, page_token=token, **parent)
+                walked.append(rows_of(page)[0].name)
+                token = page.next_page_token
+            assert (walked, token) == (sorted(names), "")
 
 
 @pytest.mark.parametrize(
@@ -274,6 +311,19 @@ async def test_what_a_mask_leaves(yard: Yard, mask: list[str], rest: dict[str, A
         await yard.get("region", EU, field_mask=mask), preserving_proto_field_name=True
     )
     assert found == {"name": EU, **rest}
+
+
+async def test_keys_of_maps_are_taken_as_they_are_spelled(tmp_path: Path, backend: str) -> None:
+    """Fields have three spellings, keys one."""
+    labels = {"someKey": "1", "some_key": "2", "some-key": "3", "a/b": "4"}
+    async with opened(tmp_path, backend) as yard:
+        await yard.apply(regions=numbered(1, metadata={"labels": labels}))
+        for key in labels:
+            found = await yard.get("region", "regions/r000", field_mask=[f"metadata.labels.{key}"])
+            assert dict(found.metadata.labels) == {key: labels[key]}
+            assert await yard.names("region", filter=f'metadata.labels.{key} = "{labels[key]}"')
+        found = await yard.get("region", "regions/r000", field_mask=["metadata.labels.SomeKey"])
+        assert dict(found.metadata.labels) == {}
 
 
 async def test_an_unset_message_stays_unset_and_an_empty_one_empty(yard: Yard) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,18 @@ import pytest_asyncio
 from google.protobuf import json_format
 
 from tests.contract.meta_seed import REGION_NAMES, SEED
-from tests.contract.meta_yard import APIS, BASE, PATIENCE, Yard, numbered, opened
+from tests.contract.meta_yard import APIS, BACKENDS, BASE, PATIENCE, Yard, numbered, opened
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("meta-rest")]
 EU = "regions/eu-west"
 JOBS = "services/jobs.example.com"
-DOCUMENT = Path(__file__).parents[2] / "docs" / "apis" / "meta.md"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def yard(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
-    async with opened(tmp_path_factory.mktemp("meta")) as found:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BACKENDS)
+async def yard(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Yard]:
+    async with opened(tmp_path_factory.mktemp("meta"), request.param) as found:
         await found.apply(**SEED)
         yield found
 
@@ -205,6 +204,25 @@ async def test_errors(yard: Yard) -> None:
     assert isinstance(body["details"], list)
 
 
+async def test_who_may_not_and_too_many_have_statuses_of_their_own(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_streams=1) as yard, yard.watch("region") as stream:
+        status, body = await yard.rest("POST", "/admin/v1/apply", {"manifest": ""})
+        assert (status, body["code"]) == (403, 7)
+        await stream.change_set()
+        status, body = await yard.rest("POST", f"{BASE}/regions:watch")
+        assert (status, body["code"]) == (429, 8)
+        status, body = await yard.rest("DELETE", "/admin/v1/region?name=regions/none", who="operator")
+        assert (status, body["code"]) == (404, 5)
+        await yard.apply(
+            regions=numbered(1),
+            services=[{"name": "services/a", "current_version": "v", "all_versions": ["v"]}],
+            deployments=[{"name": "regions/r000/deployments/a", "service": "services/a"}],
+        )
+        status, body = await yard.rest("DELETE", "/admin/v1/region?name=regions/r000", who="operator")
+        assert (status, body["code"]) == (400, 9), "FAILED_PRECONDITION"
+        assert "regions/r000/deployments/a" in body["message"]
+
+
 # -- streams
 
 
@@ -351,31 +369,6 @@ async def test_events(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE), yard.http.post(url, headers=again) as answer:
             second = await event(answer)
         assert json.loads(second["data"])["regionChanges"] == [{"removed": {"name": "regions/r000"}}]
-
-
-async def test_the_documented_curl(tmp_path: Path) -> None:
-    """The command stands in docs/apis/meta.md; its first lines are those of a snapshot and a change."""
-    command = next(
-        line for line in DOCUMENT.read_text().splitlines() if line.startswith("curl -N") and ":watch" in line
-    )
-    async with opened(tmp_path) as yard:
-        await yard.apply(regions=numbered(1))
-        command = command.replace("http://127.0.0.1:8711", yard.service.url)
-        command = command.replace("$(cat var/operator.token)", yard.service.tokens["operator"])
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(command), "--no-progress-meter", stdout=subprocess.PIPE
-        )
-        try:
-            assert process.stdout is not None
-            async with asyncio.timeout(PATIENCE):
-                first = json.loads(await process.stdout.readline())["result"]
-                assert first["isCurrent"] is True and len(first["regionChanges"]) == 1
-                await yard.delete("region", "regions/r000")
-                second = json.loads(await process.stdout.readline())["result"]
-                assert second["regionChanges"] == [{"removed": {"name": "regions/r000"}}]
-        finally:
-            process.terminate()
-            await process.wait()
 
 
 async def test_openapi_has_every_route(yard: Yard) -> None:

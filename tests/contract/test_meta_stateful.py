@@ -13,6 +13,7 @@ from grpc import StatusCode
 
 from services.meta import service as meta
 from services.meta import servicer
+from shared.pb.edgelq_sdk.meta.proto.v1alpha2.region_pb2 import Region
 from tests.contract.meta_clients import Stateful
 from tests.contract.meta_yard import BACKENDS, Stream, Yard, changes_of, numbered, opened, rows_of, told
 
@@ -144,6 +145,34 @@ async def test_a_page_closes_at_3_mib_as_the_list_does(memory: Yard) -> None:
         await one_set(client, stream)
         await is_as_listed(client, memory, page_size=500)
         assert 90 < len(client.rows) < 110 and client.tokens[1]
+
+
+async def test_the_snapshot_has_every_acknowledged_write(yard: Yard) -> None:
+    for number in range(6):
+        await yard.apply(regions=[{"name": f"regions/r00{number}"}])
+        async with yard.watch("region") as stream:
+            assert len(await stream.changes()) == number + 1
+        async with yard.watch_one("region", f"regions/r00{number}") as stream:
+            assert told((await stream.message()).change) == ("added", f"regions/r00{number}")
+
+
+async def test_one_apply_is_one_change_set_however_many_messages_it_takes(yard: Yard) -> None:
+    """No state between is ever complete: titles are all of one apply."""
+    await yard.apply(regions=numbered(9, title="0"))
+    asked = {"page_size": 8, "max_chunk_size": 3, "order_by": "title desc"}
+    async with yard.watch("region", **asked) as stream:
+        client = Stateful(3)
+        await one_set(client, stream)
+        for title in range(1, 5):
+            regions = numbered(9 + title % 2, title=str(title))
+            await yard.apply(prune=True, regions=regions[title % 2 :])
+        while True:
+            titles = {Region.FromString(body).title for _, body in client.rows}
+            assert len(titles) == 1
+            if titles == {"4"}:
+                break
+            await one_set(client, stream)
+        await is_as_listed(client, yard, page_size=8, order_by="title desc")
 
 
 # -- changes and indexes

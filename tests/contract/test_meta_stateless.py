@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,25 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
-from mongomock_motor import AsyncMongoMockClient
 
+from shared.rpc import interceptors
+from shared.service.config import Config
 from shared.storage.errors import StoreUnavailable
 from shared.storage.memory import MemoryStore
-from shared.storage.port import Query, Record
+from shared.storage.port import Author, Query, Record
+from shared.watch import stateless
 from tests.contract.meta_clients import Stateless, revision_of
 from tests.contract.meta_yard import (
     APIS,
     BACKENDS,
+    LASTING,
+    MEGABYTES,
     Clock,
     Stream,
     Yard,
     changes_of,
     kinds,
-    mongo,
+    lasting,
     numbered,
     opened,
     rows_of,
@@ -47,6 +52,11 @@ async def yard(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 async def memory(tmp_path: Path) -> AsyncIterator[Yard]:
     async with opened(tmp_path) as found:
         yield found
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 def watched(yard: Yard, kind: str = "region", **fields: Any) -> Any:
@@ -248,19 +258,15 @@ async def test_the_first_change_set_after_a_resume_may_be_many_chunks(memory: Ya
         assert [len(changes_of(message)) for message in await stream.change_set()] == [10, 10, 5]
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "mongomock"])
+@pytest.mark.parametrize("backend", LASTING)
 async def test_a_token_survives_a_restart(tmp_path: Path, backend: str) -> None:
-    mock = AsyncMongoMockClient()
-
-    def store() -> Any:
-        return mongo(mock, "meta") if backend == "mongomock" else backend
-
-    async with opened(tmp_path, store=store()) as yard:
-        await yard.apply(regions=numbered(3))
-        token = await token_of(yard)
-        await yard.delete("region", "regions/r001")
-    async with opened(tmp_path, store=store()) as yard, watched(yard, resume_token=token) as stream:
-        assert [told(change) for change in await stream.changes()] == [("removed", "regions/r001")]
+    async with lasting(backend) as store:
+        async with opened(tmp_path, store=store()) as yard:
+            await yard.apply(regions=numbered(3))
+            token = await token_of(yard)
+            await yard.delete("region", "regions/r001")
+        async with opened(tmp_path, store=store()) as yard, watched(yard, resume_token=token) as stream:
+            assert [told(change) for change in await stream.changes()] == [("removed", "regions/r001")]
 
 
 async def test_a_token_is_bound_to_its_query(memory: Yard) -> None:
@@ -376,7 +382,11 @@ class Stutter(MemoryStore):
                 yield record
 
 
-async def test_a_snapshot_that_breaks_off_is_sent_anew_after_a_soft_reset(tmp_path: Path) -> None:
+async def test_a_snapshot_that_breaks_off_is_sent_anew_after_a_soft_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A small one is read before anything of it is sent.
+    monkeypatch.setattr(stateless, "_LITTLE", 3)
     store = Stutter(kinds())
     async with opened(tmp_path, store=store) as yard:
         await yard.apply(regions=numbered(10))
@@ -607,8 +617,9 @@ async def test_heartbeats_come_whatever_happens_outside_the_query(tmp_path: Path
         assert await writer > 3
 
 
-async def test_heartbeats_of_a_resumed_watch(tmp_path: Path) -> None:
-    async with opened(tmp_path, watch_heartbeat="20ms", watch_bookmark="1h") as yard:
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_heartbeats_of_a_resumed_watch(tmp_path: Path, backend: str) -> None:
+    async with opened(tmp_path, backend, watch_heartbeat="20ms", watch_bookmark="1h") as yard:
         await yard.apply(regions=numbered(4))
         client = Stateless()
         async with watched(yard) as stream:
@@ -621,9 +632,12 @@ async def test_heartbeats_of_a_resumed_watch(tmp_path: Path) -> None:
         assert len(client.held) == 3
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("heartbeat", ["0s", "20ms"])
-async def test_bookmarks_keep_a_quiet_watch_within_the_log(tmp_path: Path, heartbeat: str) -> None:
-    async with opened(tmp_path, watch_heartbeat=heartbeat, watch_bookmark="0s") as yard:
+async def test_bookmarks_keep_a_quiet_watch_within_the_log(
+    tmp_path: Path, backend: str, heartbeat: str
+) -> None:
+    async with opened(tmp_path, backend, watch_heartbeat=heartbeat, watch_bookmark="0s") as yard:
         client = Stateless()
         async with watched(yard, filter='title = "none"') as stream:
             await one_set(client, stream)
@@ -669,19 +683,109 @@ async def test_only_stateless_watches_have_heartbeats(tmp_path: Path) -> None:
             assert (await one.message()).change.modified.region.title == "t"
 
 
+def test_how_long_silence_and_the_log_last_unless_set() -> None:
+    config = Config.load({})
+    assert (config.watch_heartbeat, config.watch_bookmark) == (timedelta(seconds=30), timedelta(seconds=60))
+    assert (config.retention_age, config.retention_changes) == (timedelta(hours=24), 100_000)
+    assert not config.max_stream_age
+
+
+# -- slow readers
+
+
+# Transports take so much on the way, and not more as they see that it moves fast.
+FIXED_WINDOW = (*MEGABYTES, ("grpc.http2.bdp_probe", 0))
+LARGE = "x" * 16_000
+MANY = 16
+
+
+@asynccontextmanager
+async def slow_of(yard: Yard) -> AsyncIterator[Yard]:
+    """The same service through a channel that holds little of what is not read."""
+    async with grpc.aio.insecure_channel(yard.service.target, options=FIXED_WINDOW) as channel:
+        yield Yard(yard.service, yard.http, channel)
+
+
+async def test_a_slow_reader_is_given_longer_steps_and_loses_nothing(tmp_path: Path, backend: str) -> None:
+    async with (
+        opened(tmp_path, backend) as yard,
+        slow_of(yard) as slow,
+        watched(slow) as stream,
+        watched(yard) as quick,
+    ):
+        client = Stateless()
+        await one_set(client, stream)
+        await quick.change_set()
+        for number in range(MANY):
+            await yard.apply(regions=numbered(4, title=f"{number} {LARGE}"))
+            assert len(await quick.changes()) == 4, "nobody else waits for it"
+        await yard.delete("region", "regions/r003")
+        expected = await listed(yard)
+        while client.held != expected:
+            await one_set(client, stream)
+        assert client.sets < MANY / 2, "what was passed over on the way was not sent"
+        assert (client.hard_resets, client.soft_resets) == (0, 0)
+
+
+async def test_a_reader_slower_than_the_log_is_reset_in_the_stream(tmp_path: Path, backend: str) -> None:
+    async with opened(tmp_path, backend) as yard, slow_of(yard) as slow, watched(slow) as stream:
+        client = Stateless()
+        await one_set(client, stream)
+        for number in range(MANY):
+            await yard.apply(regions=numbered(4, title=f"{number} {LARGE}"))
+        await yard.delete("region", "regions/r003")
+        await yard.store.compact(await yard.store.head())
+        expected = await listed(yard)
+        while client.held != expected:
+            await one_set(client, stream)
+        assert client.hard_resets == 1
+        await yard.apply(regions=[{"name": "regions/r000", "title": "goes on"}])
+        assert await one_set(client, stream) == [("current", "regions/r000")]
+
+
 # -- how streams end
 
 
 async def test_a_write_is_told_within_a_quarter_of_a_second(yard: Yard) -> None:
-    async with watched(yard) as stream:
+    await yard.apply(regions=[{"name": "regions/aa"}])
+    async with (
+        watched(yard) as stream,
+        yard.watch("region") as page,
+        yard.watch_one("region", "regions/aa") as one,
+    ):
         await stream.change_set()
+        await page.change_set()
+        await one.message()
         took = []
         for number in range(5):
             await yard.apply(regions=[{"name": "regions/aa", "title": str(number)}])
             committed = time.monotonic()
-            await stream.change_set()
+            await asyncio.gather(stream.change_set(), page.change_set(), one.message())
             took.append(time.monotonic() - committed)
         assert sorted(took)[2] < 0.25
+
+
+async def test_what_is_no_longer_allowed_ends_with_unauthenticated(
+    memory: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three kinds of watch; a token that expired or was revoked opens none."""
+    monkeypatch.setattr(interceptors, "_RECHECK", 0.0)
+    await memory.apply(regions=numbered(1))
+    access = memory.service.running.environment.access
+    by = Author("test")
+    token, record = await access.issue("brief", "viewer", timedelta(hours=1), creator="test", by=by)
+    async with (
+        watched(memory, who=token) as many,
+        memory.watch("region", who=token) as page,
+        memory.watch_one("region", "regions/r000", who=token) as one,
+    ):
+        for stream in (many, page, one):
+            await stream.message()
+        await access.revoke(record.id, by=by)
+        await memory.apply(regions=numbered(1, title="not to be seen"))
+        for stream in (many, page, one):
+            assert (await stream.failure()).code is StatusCode.UNAUTHENTICATED
+    await memory.fails("region", "WatchMany", StatusCode.UNAUTHENTICATED, who=token)
 
 
 async def test_a_deadline_ends_it(memory: Yard) -> None:

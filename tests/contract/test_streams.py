@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.pipelines.service import SERVICE
 from shared.pb.backend.api.v2beta1 import experiment_pb2
@@ -95,3 +97,21 @@ async def test_more_streams_than_allowed_are_refused_and_ended_ones_make_room(
                 break
             except grpc.aio.AioRpcError as error:
                 assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_messages_on_streams_are_counted(yard: TestService, channel: grpc.aio.Channel) -> None:
+    call = AdminServiceStub(channel).Watch(WATCH, metadata=bearer(yard.tokens["viewer"]))
+    assert (await call.read()).is_current
+    await create(channel, yard, "seen")
+    assert (await call.read()).is_current
+    async with aiohttp.ClientSession() as session, session.get(f"{yard.url}/metrics") as answer:
+        metrics = await answer.text()
+    found = {
+        tuple(sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "roundhouse_rpc_stream_messages_total"
+    }
+    watch = {"service": "roundhouse.admin.v1.AdminService", "method": "Watch", "transport": "grpc"}
+    assert found == {tuple(sorted(watch.items())): 2}
+    call.cancel()

@@ -22,8 +22,21 @@ from shared.query.descriptor_schema import DescriptorSchema
 from shared.query.dialects.sqlish import Sqlish
 from shared.query.schema import Field
 
-# A little of everything that the language treats differently: empty, quoted, escaped, not ASCII.
-TEXTS = ["", "a", "b", "prod", "x%y_z", 'q"\\', "Ä\n\u2028", "\U0001f600"]
+# A little of everything that the language treats differently: empty, quoted, escaped, not ASCII, and
+# what stands beside the code points that are no characters or have none behind them.
+TEXTS = [
+    "",
+    "a",
+    "b",
+    "prod",
+    "x%y_z",
+    'q"\\',
+    "Ä\n\u2028",
+    "\U0001f600",
+    "a\ud7ffx",
+    "a\ue000",
+    "\U0010ffffa",
+]
 KEYS = ["env", "app.example.com/tier", "b", "c:d", "1x", ""]
 NUMBERS = [-(2**31), -3, -1, 0, 1, 7, 2**31 - 1]
 TIMES = ["1969-12-31T23:59:59.999999999Z", "1970-01-01T00:00:00Z", "2024-02-29T12:00:00.000000001Z"]
@@ -319,7 +332,9 @@ def _contains_list(draw: DrawFn, field: Field) -> str:
 
 
 def _like(draw: DrawFn, field: Field) -> str:
-    parts = st.sampled_from(["%", "_", "a", "o", "x", "regions/", r"\\", r"\\%", r"\\_", r"\""])
+    parts = st.sampled_from(
+        ["%", "_", "a", "o", "x", "\ud7ff", "\U0010ffff", "regions/", r"\\", r"\\%", r"\\_", r"\""]
+    )
     return f'{draw(_words("LIKE"))} "{"".join(draw(st.lists(parts, max_size=4)))}"'
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.query.like import matcher
+from shared.query.like import matcher, split
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,23 @@ def test_patterns(pattern: str, fits: list[str], does_not: list[str]) -> None:
     test = matcher(pattern)
     assert [text for text in fits if not test(text)] == []
     assert [text for text in does_not if test(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fixed", "rest"),
+    [
+        ("", "", ""),
+        ("abc", "abc", ""),
+        ("abc%", "abc", "%"),
+        ("ab_c%", "ab", "_c%"),
+        ("%abc", "", "%abc"),
+        (r"a\%b%\_", "a%b", r"%\_"),
+        (r"a\\%", "a\\", "%"),
+        ("a\\", "a\\", ""),
+    ],
+)
+def test_the_text_that_a_pattern_begins_with(pattern: str, fixed: str, rest: str) -> None:
+    assert split(pattern) == (fixed, rest)
 
 
 @settings(max_examples=500, deadline=None, derandomize=True)

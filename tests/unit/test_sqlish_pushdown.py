@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.query import order_by
+from shared.query.ast import Like
 from shared.query.pushdown import Narrowing, narrow
 from shared.storage.port import NULL, Condition
 from tests.unit.filter_samples import REGION_SAMPLE, SAMPLES, Sample, filters, random_resource
@@ -55,6 +56,21 @@ def test_conditions_are_implied_by_the_tree(sample: Sample, data: st.DataObject,
         assert not narrowing.exact or passed == matches, (narrowing, resource)
 
 
+_EDGES = "ab%_\\\0\ud7ff\ue000\uffff\U0010ffff"
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(pattern=st.text(_EDGES, max_size=6), text=st.text(_EDGES.replace("%", ""), max_size=6))
+def test_a_fixed_beginning_narrows(pattern: str, text: str) -> None:
+    region = REGION_SAMPLE.message(title=text)
+    node = Like("title", pattern)
+    narrowing = narrow(node, REGION_SAMPLE.schema)
+    matches = holds(node, region, REGION_SAMPLE.names)
+    passed = passes(narrowing, REGION_SAMPLE.schema.values(region))
+    assert passed or not matches
+    assert not narrowing.exact or passed == matches
+
+
 # What a record has that lacks the value compares as: "" or 0, but as nothing for a time.
 @pytest.mark.parametrize(
     ("text", "conditions", "exact"),
@@ -88,6 +104,23 @@ def test_conditions_are_implied_by_the_tree(sample: Sample, data: st.DataObject,
         # Beyond what 64 bits of nanoseconds hold.
         ('metadata.create_time < "9999-01-01T00:00:00Z"', [], False),
         ("title IS NULL", [], False),
+        ('title LIKE "ab%"', [("title", ">=", "ab"), ("title", "<", "ac")], True),
+        ('title LIKE "ab%%"', [("title", ">=", "ab"), ("title", "<", "ac")], True),
+        ('title LIKE "ab%c"', [("title", ">=", "ab"), ("title", "<", "ac")], False),
+        ('title LIKE "ab_"', [("title", ">=", "ab"), ("title", "<", "ac")], False),
+        (r'title LIKE "a\\%%"', [("title", ">=", "a%"), ("title", "<", "a&")], True),
+        ('title LIKE "ab"', [("title", "=", "ab")], True),
+        ('title LIKE "%ab"', [], False),
+        ('title LIKE "%"', [], False),
+        ('NOT title LIKE "ab%"', [], False),
+        ('title LIKE "a\ud7ff%"', [("title", ">=", "a\ud7ff"), ("title", "<", "a\ue000")], True),
+        ('title LIKE "a\U0010ffff%"', [("title", ">=", "a\U0010ffff"), ("title", "<", "b")], True),
+        ('title LIKE "\U0010ffff%"', [("title", ">=", "\U0010ffff")], True),
+        ('location.city LIKE "a%"', [("location.city", ">=", "a"), ("location.city", "<", "b")], True),
+        # An absent city compares as "".
+        ('location.city LIKE ""', [("location.city", "in", ("", NULL))], True),
+        ('location.city LIKE "%"', [], False),
+        ('location.continent LIKE "a%"', [], False),
     ],
 )
 def test_conditions(text: str, conditions: list[tuple[str, str, Any]], exact: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.storage.port import Condition, Index, Kind, Order, Position, Query
+from shared.storage.port import Condition, Index, Kind, Operator, Order, Position, Query
 from shared.storage.sqlite_driver import connect
 from shared.storage.sqlite_plan import Plan, Sql, plan, plan_count, position_key
 from shared.storage.sqlite_query import Piece, choose, page
@@ -138,6 +138,11 @@ def test_past_pages_search_what_was_closed_since(connection: sqlite3.Connection,
         (Query("item", where=(STATE,)), "by_v2 (v2=?)"),
         (Query("item", parent="p"), "by_parent (parent=?)"),
         (Query("item", where=(Condition("size", ">", 3),)), "by_v1 (v1>?)"),
+        (
+            Query("item", where=(Condition("size", ">", 3), Condition("size", "<=", 9))),
+            "by_v1 (v1>? AND v1<?)",
+        ),
+        (Query("item", where=(Condition("size", ">", 3), Condition("size", ">=", 3))), "by_v1 (v1>?)"),
         (Query("item", where=(Condition("state", "in", ("x", "y")),)), "by_v2 (v2=?)"),
     ],
 )
@@ -162,6 +167,28 @@ def test_a_selective_condition_is_sorted_and_a_common_one_is_walked_past(
     common = plan(table, replace(query, where=(STATE,)))
     assert choose(connection, common) is common
     assert common.path.columns == ("v0",)
+
+
+def test_two_bounds_are_selective_together(connection: sqlite3.Connection, table: Table) -> None:
+    """Either alone leaves thousands, the two a page."""
+    fill(connection, table, 5000)
+    bounds = (Condition("size", ">=", 2500), Condition("size", "<", 4990), Condition("size", "<", 2510))
+    chosen = choose(connection, plan(table, Query("item", where=bounds)))
+    assert chosen.path.columns == ("v1",)
+    (line, _) = explain(connection, chosen.page(None, False, 50))
+    assert line == f"SEARCH {table.versions} USING INDEX {table.versions}_by_v1 (v1>? AND v1<?)"
+    sizes = connection.execute(chosen.page(None, False, 50).text, chosen.page(None, False, 50).parameters)
+    assert [row[0] for row in sizes] == [f"n{size:06}" for size in range(2500, 2510)]
+
+
+def test_of_bounds_on_one_side_the_closest_counts(table: Table) -> None:
+    def bounds(*conditions: tuple[Operator, int]) -> list[tuple[Operator, object]]:
+        where = tuple(Condition("size", operator, value) for operator, value in conditions)
+        return [(r.operator, r.value) for r in plan(table, Query("item", where=where)).where]
+
+    assert bounds((">", 1), (">", 3), (">=", 3), (">=", 2)) == [(">", 3)]
+    assert bounds(("<=", 7), ("<", 9), ("<", 7), (">", 1)) == [("<", 7), (">", 1)]
+    assert bounds(("<", 5), ("=", 4), ("!=", 3), ("!=", 2)) == [("<", 5), ("=", 4), ("!=", 3), ("!=", 2)]
 
 
 def steps(connection: sqlite3.Connection, walk: Plan, query: Query) -> int:
