@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+import grpc
+
 from admin_ui.live import Signal
 from shared.rpc.client import CallFailed, Failure
 
@@ -31,22 +33,31 @@ ItemState = Literal["waiting", "done", "failed"]
 
 @dataclass(slots=True)
 class Item:
-    """One object of an operation."""
+    """One object of an operation. `revision`: the one that the person was shown; 0 for any."""
 
     id: str
     label: str
+    revision: int = 0
     state: ItemState = "waiting"
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What an operation does: "archive", "archived"; `inverse` undoes it, if anything does."""
+    """What an operation does: "archive", "Archive", "Archived"; `inverse` undoes it, if anything does."""
 
     name: str
+    label: str
     done: str
     doing: str
+    icon: str
     inverse: str = ""
+
+
+ARCHIVE: Final = Verb("archive", "Archive", "Archived", "Archiving", "archive", inverse="unarchive")
+UNARCHIVE: Final = Verb("unarchive", "Restore", "Restored", "Restoring", "restore", inverse="archive")
+DELETE: Final = Verb("delete", "Delete", "Deleted", "Deleting", "trash")
+VERBS: Final = {verb.name: verb for verb in (ARCHIVE, UNARCHIVE, DELETE)}
 
 
 @dataclass(eq=False)
@@ -143,22 +154,37 @@ async def _run(
                 operation.cut = True
                 break
             operation.items.append(item)
-        waiting = iter(operation.items)
-
-        async def worker() -> None:
-            for item in waiting:
-                try:
-                    await act(item)
-                    item.state = "done"
-                except CallFailed as error:
-                    item.state, item.failure = "failed", error.failure
-                operation.bump()
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(WIDTH, len(operation.items))):
-                group.create_task(worker())
+        waiting = operation.items
+        while waiting:
+            done = operation.count("done")
+            await _pass(operation, waiting, act)
+            if operation.count("done") == done:
+                break
+            # What others of them needed may go once those are gone.
+            waiting = [item for item in waiting if _stuck(item)]
     except CallFailed as error:
         operation.failure = error.failure
     finally:
         operation.ended = datetime.now(UTC)
         operation.bump()
+
+
+async def _pass(operation: Operation, items: list[Item], act: Callable[[Item], Awaitable[object]]) -> None:
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            try:
+                await act(item)
+                item.state, item.failure = "done", None
+            except CallFailed as error:
+                item.state, item.failure = "failed", error.failure
+            operation.bump()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(WIDTH, len(items))):
+            group.create_task(worker())
+
+
+def _stuck(item: Item) -> bool:
+    return item.failure is not None and item.failure.code is grpc.StatusCode.FAILED_PRECONDITION

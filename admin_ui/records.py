@@ -3,11 +3,13 @@ their revisions, manifests, histories and the audit trail."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from admin_ui.clients import Caller
 from admin_ui.presenters import history
@@ -17,10 +19,13 @@ from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import CallFailed, Failure, failure_of
 
+M = TypeVar("M", bound=Message)
 # Seconds that a manifest may take: thousands of objects are one commit.
 APPLY_DEADLINE: Final = 60.0
 # Versions of one object that a page shows at once.
 VERSIONS: Final = 50
+# Names that one filter holds: it may be 8 KiB.
+_SOME: Final = 40
 ACCESS_STORE: Final = "access"
 
 
@@ -41,6 +46,23 @@ class Records:
 
     async def get(self, kind: str, name: str) -> pb.Object:
         return await self._call("Get", pb.GetRequest(kind=kind, name=name))
+
+    async def page(self, request: pb.ListRequest) -> pb.ListResponse:
+        return await self._call("List", request)
+
+    async def message(self, kind: str, name: str, form: type[M]) -> M:
+        """What is stored, as a message of that form."""
+        return form.FromString((await self.get(kind, name)).body.value)
+
+    async def named(self, kind: str, names: Sequence[str]) -> list[pb.Object]:
+        """Those of these that there are, in this order."""
+        found: dict[str, pb.Object] = {}
+        for start in range(0, len(names), _SOME):
+            some = names[start : start + _SOME]
+            filter = f"name IN ({', '.join(json.dumps(name) for name in some)})"
+            request = pb.ListRequest(kind=kind, filter=filter, page_size=_SOME)
+            found |= {object.name: object for object in (await self._call("List", request)).objects}
+        return [found[name] for name in names if name in found]
 
     async def apply(
         self, manifest: str, *, prune: bool = False, dry_run: bool = False, revision: int = 0

@@ -1,92 +1,69 @@
-"""Writes to many experiments: the selected ones, or all that match the list's filter."""
+"""Writes to many experiments: archive, restore, delete."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
-from multidict import MultiDictProxy
 
-from admin_ui import render, session
+from admin_ui import render
 from admin_ui.list_state import ListState
-from admin_ui.operations import Verb
+from admin_ui.operations import ARCHIVE, DELETE, UNARCHIVE, Item, Verb
 from admin_ui.pipelines import Pipelines
 from admin_ui.presenters import experiments
-from admin_ui.security import safe_next
-from admin_ui.views.operations import ARCHIVE, DELETE, UNARCHIVE, run
+from admin_ui.views import bulk
+from admin_ui.views.bulk import Many, Preview, Selection
 
 # How many a confirmation names; of the others it says the number.
 NAMED: Final = 20
-MAX_SELECTED: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What a form asks to act on. `all`: whatever the list at `back` shows, on all its pages."""
+class Experiments(Many):
+    noun = "experiment"
+    titles = "Experiments"
+    home = "/experiments"
+    template = "experiments/_bulk.html"
+    everything = True
 
-    ids: list[str]
-    all: bool
-    back: str
-    state: ListState
-    confirmed: bool
+    def __init__(self, request: web.Request) -> None:
+        self._pipelines = Pipelines(render.caller(request))
 
-    @classmethod
-    def of(cls, data: MultiDictProxy[Any]) -> Selection:
-        back = safe_next(str(data.get("return_to", "")), "/experiments")
-        state = ListState.parse(dict(parse_qsl(urlsplit(back).query)))
-        ids = [str(id) for id in data.getall("id", []) if id]
-        return cls(
-            list(dict.fromkeys(ids))[:MAX_SELECTED],
-            data.get("scope") == "all",
-            back,
-            state,
-            data.get("confirmed") == "yes",
-        )
+    def permission(self, verb: Verb) -> str:
+        return f"experiments.{verb.name}"
+
+    def act(self, verb: Verb) -> Callable[[Item], Awaitable[object]]:
+        return self._pipelines.act(verb.name)
+
+    async def preview(self, verb: Verb, selection: Selection) -> Preview:
+        state = _state(selection)
+        values: dict[str, Any] = {"sentence": experiments.sentence(state), "named": []}
+        if selection.all:
+            return Preview(await self._pipelines.count(state), values=values)
+        some = self._pipelines.named(selection.ids[:NAMED], state.namespace)
+        values["named"] = [item async for item in some]
+        return Preview(len(selection.items), selection.items, values)
+
+    def named(self, selection: Selection) -> AsyncIterator[Item]:
+        return self._pipelines.named(selection.ids, _state(selection).namespace)
+
+    def matching(self, selection: Selection) -> AsyncIterator[Item]:
+        return self._pipelines.matching(_state(selection))
+
+
+def _state(selection: Selection) -> ListState:
+    """Of the list that they were selected in."""
+    return ListState.parse(dict(parse_qsl(urlsplit(selection.back).query)))
 
 
 async def archive(request: web.Request) -> web.StreamResponse:
-    return await _bulk(request, ARCHIVE)
+    return await bulk.write(request, Experiments(request), ARCHIVE)
 
 
 async def unarchive(request: web.Request) -> web.StreamResponse:
-    return await _bulk(request, UNARCHIVE)
+    return await bulk.write(request, Experiments(request), UNARCHIVE)
 
 
 async def delete(request: web.Request) -> web.StreamResponse:
-    return await _bulk(request, DELETE)
-
-
-async def _bulk(request: web.Request, verb: Verb) -> web.StreamResponse:
-    selection = Selection.of(await request.post())
-    if not selection.ids and not selection.all:
-        await session.flash(request, "Nothing was selected. Tick some rows first.", tone="info")
-        return render.redirect(selection.back)
-    if (selection.all or verb is DELETE) and not selection.confirmed:
-        return await _confirm(request, verb, selection)
-    pipelines = Pipelines(render.caller(request))
-    if selection.all:
-        source = pipelines.matching(selection.state)
-    else:
-        source = pipelines.named(selection.ids, selection.state.namespace)
-    return await run(request, verb, source, back=selection.back)
-
-
-async def _confirm(request: web.Request, verb: Verb, selection: Selection) -> web.Response:
-    """Names what is about to be written; nothing happens before a second, different button."""
-    pipelines = Pipelines(render.caller(request))
-    if selection.all:
-        count = await pipelines.count(selection.state)
-        named = []
-    else:
-        count = len(selection.ids)
-        named = [item async for item in pipelines.named(selection.ids[:NAMED], selection.state.namespace)]
-    values = {
-        "verb": verb,
-        "selection": selection,
-        "count": count,
-        "named": named,
-        "sentence": experiments.sentence(selection.state),
-    }
-    return await render.page(request, "experiments/bulk.html", values)
+    return await bulk.write(request, Experiments(request), DELETE)

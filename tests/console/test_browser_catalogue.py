@@ -180,6 +180,39 @@ async def test_without_javascript_everything_can_be_done(browser: Browser, catal
         await expect(page.get_by_text("Deleted resource jobs.example.com/Job.")).to_be_visible()
         await page.goto("/regions/-/connectivity")
         await expect(page.locator("svg.network a.node")).to_have_count(8)
+        await page.goto("/resources?filter=fqn+LIKE+%22billing%25%22")
+        for name in ("Invoice", "Price"):
+            await page.get_by_label(f"Select billing.example.com/{name}").check()
+        await page.get_by_role("button", name="Delete…", exact=True).click()
+        await page.get_by_role("button", name="Delete 2 resources").click()
+        await expect(page.get_by_text("Deleted 2 resources.")).to_be_visible()
+        await expect(names(page)).to_have_text(["Account"])
+
+
+async def test_many_are_selected_and_deleted_by_keyboard(browser: Browser, catalogue: Console):
+    """On a phone's width, where the page that asks must fit as well."""
+    async with tab(browser, catalogue, "operator", viewport=WIDTHS["phone"]) as page:
+        await page.goto("/deployments?parent=jp")
+        delete = page.get_by_role("button", name="Delete…", exact=True)
+        await expect(delete).to_be_disabled()
+        await page.keyboard.press("j")
+        await page.keyboard.press("x")
+        await expect(page.locator("[data-selected]")).to_have_text("1 selected")
+        await delete.press("Enter")
+        await expect(page.get_by_role("link", name="Cancel")).to_be_focused()
+        await page.get_by_role("button", name="Delete 1 deployment").press("Enter")
+        await expect(page.get_by_text("Deleted “jp/jobs”.")).to_be_visible()
+        await page.goto("/services")
+        await page.get_by_label("Select all rows of this page").check()
+        await expect(page.locator("[data-selected]")).to_have_text("6 selected")
+        await delete.click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Nothing can be deleted now")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        for theme in ("light", "dark"):
+            await page.emulate_media(color_scheme=theme)
+            await page.screenshot(path=SCREENSHOTS / f"meta-bulk-phone-{theme}.png", full_page=True)
+            assert await page.evaluate(CONTRAST) == [], theme
 
 
 @pytest.mark.parametrize("theme,widths", [("light", ("desktop", "phone")), ("dark", ("desktop",))])
