@@ -17,7 +17,7 @@ from typing import Final
 
 from services.jumpstarter.engine import Engine
 from services.jumpstarter.kinds import CONTROLLER
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import Conflict, StoreError
 from shared.storage.port import Author, Delete, Put, Store
@@ -34,6 +34,7 @@ _NAP: Final = 1.0
 _ALIVE: Final = Author("controller", "controller:controller:heartbeat")
 _LOST: Final = Author("controller", "controller:exporter:lose")
 _GONE: Final = Author("controller", "controller:controller:forget")
+_HELD: Final = Author("controller", "controller:exporter:attach")
 _DETACHED: Final = Author("controller", "controller:exporter:detach")
 
 
@@ -97,9 +98,10 @@ class Presence:
 
     def last_seen(self, exporter: pb.Exporter) -> int:
         """Nanoseconds since 1970; 0 for never."""
-        if exporter.controller == self.id:
-            return self._engine.now()
         seen = exporter.last_seen.ToNanoseconds() if exporter.HasField("last_seen") else 0
+        if exporter.controller == self.id:
+            # Without a stream it was attached by one that is over, whose end could not be written.
+            return self._engine.now() if exporter.name in self._streams else seen
         holder = self._engine.lab.controllers.get(exporter.controller)
         return max(seen, holder.heartbeat.ToNanoseconds()) if holder is not None else seen
 
@@ -115,10 +117,12 @@ class Presence:
 
     async def _tick(self) -> None:
         now = self._engine.now()
-        if now >= self._beat_at:
+        # The clock may be set back: nothing is put off by more than its usual time.
+        if not self._beat_at - HEARTBEAT < now < self._beat_at:
             await self._beat(now)
+            await self._hold()
             self._beat_at = now + HEARTBEAT
-        if now >= self._check_at:
+        if not self._check_at - CHECK_EVERY < now < self._check_at:
             await self._check(now)
             self._check_at = now + CHECK_EVERY
 
@@ -127,6 +131,15 @@ class Presence:
         alive.heartbeat.FromNanoseconds(now)
         body = alive.SerializeToString(deterministic=True)
         await self._store.commit([Put(CONTROLLER.name, self.id, body)], by=_ALIVE)
+
+    async def _hold(self) -> None:
+        """Exporters whose streams are open here, and which nobody has: they were taken for lost while
+        this process was held up, or the newer stream elsewhere has ended first."""
+        for name in list(self._streams):
+            exporter = self._engine.lab.exporter(name)
+            if exporter is not None and not exporter.controller:
+                with contextlib.suppress(NotFound):
+                    await self._engine.attach(name, self.id, _HELD)
 
     async def _check(self, now: int) -> None:
         def silent(exporter: pb.Exporter) -> bool:

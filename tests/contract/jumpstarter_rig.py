@@ -142,12 +142,14 @@ class Process:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stack = contextlib.AsyncExitStack()
 
-    async def start(self) -> None:
-        """Raises Crash when the fuse is too short for it."""
+    async def start(self, *, present: bool = False) -> None:
+        """With `present` it tells which exporters are there. Raises Crash when the fuse is too short."""
         others = asyncio.all_tasks()
         try:
             await self._stack.enter_async_context(self.tailer)
             await self._stack.enter_async_context(self.engine)
+            if present:
+                await self._stack.enter_async_context(self.presence)
         finally:
             self._tasks = asyncio.all_tasks() - others
 
@@ -160,8 +162,9 @@ class Process:
             await asyncio.sleep(0)
 
     async def stop(self) -> None:
-        """As by SIGTERM."""
-        await self._stack.aclose()
+        """As by SIGTERM; nothing once it was killed."""
+        if not self.line.dead:
+            await self._stack.aclose()
 
     async def kill(self) -> None:
         """As by SIGKILL: nothing more is written or said."""
@@ -172,7 +175,9 @@ class Process:
 
 
 @asynccontextmanager
-async def started(count: int = 1) -> AsyncIterator[tuple[Store, Clock, list[Process]]]:
+async def started(
+    count: int = 1, *, present: bool = False
+) -> AsyncIterator[tuple[Store, Clock, list[Process]]]:
     """That many controllers over an empty store in memory."""
     clock = Clock()
     store = await memory(clock)
@@ -180,7 +185,7 @@ async def started(count: int = 1) -> AsyncIterator[tuple[Store, Clock, list[Proc
     processes = [Process(store, clock, draw, f"c{number}") for number in range(count)]
     async with contextlib.AsyncExitStack() as stack:
         for process in processes:
-            await process.start()
+            await process.start(present=present)
             stack.push_async_callback(process.stop)
         yield store, clock, processes
     await store.close()

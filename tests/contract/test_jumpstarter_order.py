@@ -264,3 +264,35 @@ async def test_two_controllers_end_and_give_each_lease_once() -> None:
         assert all(lease.ended for lease in leases)
         starts = [lease.effective_begin_time.ToNanoseconds() for lease in leases]
         assert starts == sorted(starts) and starts[0] >= START
+
+
+async def test_a_lease_that_a_peer_has_just_accepted_is_not_overtaken() -> None:
+    """The peer decided that it waits before the exporter got free, and writes it before the exporter
+    is given to a younger one."""
+    async with started(2) as (store, clock, (here, peer)):
+        await ann(here)
+        await exporter(here, "e1")
+        await report(here, "e1", common.EXPORTER_STATUS_AFTER_LEASE_HOOK)
+        await settle([here, peer], store)
+        about_to_give, accepted = asyncio.Event(), asyncio.Event()
+        tasks: list[asyncio.Task[pb.Lease]] = []
+
+        async def freed_meanwhile() -> None:
+            await report(here, "e1", common.EXPORTER_STATUS_AVAILABLE)
+            await here.idle()
+            clock.advance(1)
+            here.line.meanwhile = give
+            tasks.append(asyncio.create_task(here.engine.create(wanted("younger"), BY)))
+            await about_to_give.wait()
+
+        async def give() -> None:
+            about_to_give.set()
+            await accepted.wait()
+
+        await peer.idle()
+        peer.line.meanwhile = freed_meanwhile
+        assert not (await peer.engine.create(wanted("older"), BY)).exporter
+        accepted.set()
+        assert not (await tasks[0]).exporter
+        await settle([here, peer], store)
+        assert await holder(store, "e1") == "older"

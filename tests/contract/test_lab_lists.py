@@ -11,12 +11,14 @@ import pytest_asyncio
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from shared.pb.roundhouse.admin.v1 import access_pb2
+from shared.pb.roundhouse.admin.v1 import access_pb2, admin_pb2
 from shared.pb.roundhouse.admin.v1.access_pb2_grpc import AccessServiceStub
+from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
+from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
 from shared.pb.roundhouse.lab.v1.lab_service_pb2_grpc import LabServiceStub
 from shared.rpc.client import Failure, failure_of
-from shared.storage.port import Author
+from shared.storage.port import Author, Put
 from tests.contract.jumpstarter_yard import Caller, Lab, Yard, opened
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
@@ -226,3 +228,34 @@ async def test_one_sees_the_namespaces_that_one_may_touch(lab: Lab) -> None:
     ):
         failure = await fails(yard, method, request, ann)
         assert failure.code is StatusCode.PERMISSION_DENIED and lab.namespace in failure.message
+
+
+async def test_signs_of_life_are_not_in_the_audit_trail(lab: Lab) -> None:
+    """Controllers write one every few seconds: nobody would find anything else."""
+    yard = lab.yard
+    await lab.exporter("bench")
+    for number in range(7):
+        beat = lab_pb2.Controller(id="other")
+        beat.heartbeat.FromNanoseconds(yard.clock() + number)
+        body = beat.SerializeToString()
+        await yard.store.commit(
+            [Put("controller", "other", body)], by=Author("controller", "controller:controller:heartbeat")
+        )
+    admin = tuple(yard.staff("admin").items())
+
+    async def trail(size: int, token: str = "") -> admin_pb2.ListAuditResponse:
+        request = admin_pb2.ListAuditRequest(page_size=size, page_token=token)
+        return await AdminServiceStub(yard.channel).ListAudit(request, metadata=admin)
+
+    newest = (await trail(1)).entries[0]
+    assert [change.name for change in newest.changes] == [f"{lab.parent}/exporters/bench"]
+    told, token = [], ""
+    while True:
+        page = await trail(2, token)
+        assert all(entry.changes for entry in page.entries)
+        told += [entry.revision for entry in page.entries]
+        token = page.next_page_token
+        if not token:
+            break
+    whole = (await trail(500)).entries
+    assert told == [entry.revision for entry in whole]
