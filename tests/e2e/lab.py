@@ -100,7 +100,7 @@ async def until(read: Callable[[], Awaitable[Any]], done: Callable[[Any], bool])
     """What `read` answers once it is `done`."""
     async with asyncio.timeout(PATIENCE):
         while not done(found := await read()):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
     return found
 
 
