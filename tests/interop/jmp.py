@@ -302,9 +302,9 @@ class Lab:
         assert command.returncode == 0, err.decode()
         return out.decode()
 
-    async def config(self, kind: str, name: str) -> dict[str, Any]:
+    async def config(self, kind: str, name: str, *options: str) -> dict[str, Any]:
         """The file for `jmp` that our command line prints, read."""
-        printed = await self.roundhouse("jumpstarter", "config", kind, f"default/{name}")
+        printed = await self.roundhouse("jumpstarter", "config", kind, f"default/{name}", *options)
         found: dict[str, Any] = yaml.safe_load(printed)
         return found
 

@@ -82,7 +82,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         alice, bob, first, second = await asyncio.gather(
             found.roundhouse("jumpstarter", "config", "client", "default/alice"),
             found.roundhouse("jumpstarter", "config", "client", "default/bob"),
-            found.config("exporter", "bench-1"),
+            found.config("exporter", "bench-1", "--driver", f"power={POWER['type']}"),
             found.config("exporter", "bench-2"),
         )
         # As they are printed.
@@ -92,7 +92,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         plain = {
             **first,
             **PATIENT,
-            "export": {"power": POWER, "rack": {"children": {"relay": POWER}}},
+            "export": {**first["export"], "rack": {"children": {"relay": POWER}}},
         }
         hooked = {
             **second,
