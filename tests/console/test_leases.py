@@ -32,7 +32,7 @@ async def test_a_free_exporter_is_had_at_once(bench: Console, lab: LabClient):
     assert form.dom.find("input", id="exporter")[0].attrs["value"] == "bench-1"
     typed = {**FORM, "selector": "", "exporter": "bench-1", "tags": "build=7\nbranch=main", "custom": "90m"}
     page = await bench.post("/leases", {**typed, "lease_id": "mine"})
-    assert page.url == f"{HERE}/mine" and "bench-1 is yours until the lease ends." in page.words
+    assert page.url == f"{HERE}/mine" and "operator has bench-1 now." in page.words
     found = await lab.lease_of("mine")
     assert found.client.endswith("/clients/operator") and found.exporter.endswith("/bench-1")
     assert found.duration.seconds == 5400 and dict(found.tags) == {"build": "7", "branch": "main"}
@@ -74,7 +74,7 @@ async def test_one_for_another_client_is_that_clients(bench: Console, lab: LabCl
     assert '<option value="ci">' in page.text
     page = await bench.post("/leases", {**FORM, "client": "ci", "lease_id": "its"})
     assert (await lab.lease_of("its")).client.endswith("/clients/ci")
-    assert "ci has bench-1" in page.words
+    assert "ci has bench-1 now." in page.words
 
 
 @pytest.mark.parametrize(
