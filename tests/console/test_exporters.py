@@ -105,6 +105,17 @@ async def test_empty_boards_say_what_to_do(bench: Console, lab: LabClient):
     assert (await bench.get(page.dom.link("All exporters"))).rows() == ["bench"]
 
 
+async def test_without_the_service_the_pages_say_so(console: Console):
+    await console.sign_in("admin")
+    assert not {"/exporters", "/leases"} & {
+        e.attrs.get("href") for e in (await console.get("/")).dom.find("a")
+    }
+    for path in ("/exporters", "/leases", "/clients", "/leases/-/new", "/lab/manifest", f"{HERE}/x"):
+        page = await console.get(path)
+        assert page.status == 503, path
+        assert "the service jumpstarter is not enabled here" in page.words
+
+
 # --- namespaces ---------------------------------------------------------------------------------
 
 
