@@ -91,6 +91,14 @@ def for_new_lease(endpoint: Endpoint, namespace: str, *, exporter: str, selector
     ]
 
 
+def for_new(kind: CatalogueKind, namespace: str) -> list[Snippet]:
+    """Something new of that kind, and the file that connects it."""
+    name = f"namespaces/{namespace}/{kind.plural}/NAME"
+    made = f"roundhouse apply -f - <<'EOF'\n{kind.plural}:\n- name: {name}\n  labels: {{KEY: VALUE}}\nEOF"
+    fetch = commands.roundhouse("jumpstarter", "config", kind.kind, f"{namespace}/NAME")
+    return [Snippet("roundhouse", made), Snippet("roundhouse · its file for jmp", fetch)]
+
+
 def for_config(kind: CatalogueKind, name: str) -> list[Snippet]:
     """What to do with the file that jmp reads."""
     id, place = id_of(name), f"{namespace_of(name)}/{id_of(name)}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(d|days?|h|hours?|min|minutes?|m|s|seconds?)", re.IGNORECASE)
+_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(days?|d|hours?|h|minutes?|min|m|seconds?|s)", re.IGNORECASE)
 _UNITS: Final = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _LONGEST: Final = 10_000 * 86_400
 

@@ -91,6 +91,7 @@ async def _form(
         "namespaces": found.namespaces,
         "errors": errors or {},
         "problem": problem,
+        "commands": lab_commands.for_new(kind_of(request), namespace),
     }
     return await render.page(request, "lab/new.html", values, status=status)
 

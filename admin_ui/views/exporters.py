@@ -26,7 +26,7 @@ BASE: Final = "/exporters"
 COLUMNS: Final = (
     Column("name", "Exporter", css="c-name"),
     Column("state", "State", css="c-state"),
-    Column("until", "Held by", css="narrow-hide"),
+    Column("until", "Held by, until", css="narrow-hide"),
     Column("", "Waiting", css="num wide-only"),
     Column("", "Labels", css="c-labels wide-only"),
 )

@@ -27,9 +27,10 @@ LONG: Final = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """`namespace`: where the links lead. `hidden`: namespaces that were not looked at."""
+    """`namespace`: where the links lead. `looked`: at how many, `hidden`: at how many others not."""
 
     namespace: str
+    looked: int
     counts: list[Count]
     total: int
     ending: list[Slot]
@@ -63,6 +64,7 @@ async def load(request: web.Request) -> Glance:
     told = presenter.counts([pb.Count(state=state, count=count) for state, count in counts.items()])
     return Glance(
         namespace,
+        len(some),
         told,
         sum(one.count for one in told),
         ending[:NAMED],

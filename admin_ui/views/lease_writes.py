@@ -95,7 +95,7 @@ def _wanted(typed: Mapping[str, str], zone: str) -> tuple[client_pb2.Lease, dict
 
 def _made(lease: client_pb2.Lease) -> str:
     if lease.exporter:
-        return f"{id_of(lease.exporter)} is yours until the lease ends."
+        return f"{id_of(lease.client)} has {id_of(lease.exporter)} now."
     return "The lease is asked for. It waits for an exporter."
 
 

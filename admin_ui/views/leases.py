@@ -118,7 +118,6 @@ async def _load(request: web.Request, state: LeaseState, found: lab.Standing) ->
 async def detail(request: web.Request) -> web.StreamResponse:
     try:
         values = await _load_detail(request)
-        values["clients"] = await lab.client_ids(request, values["lease"].namespace)
     except CallFailed as error:
         if error.failure.code is not grpc.StatusCode.NOT_FOUND:
             raise
@@ -132,7 +131,7 @@ async def detail_live(request: web.Request) -> web.StreamResponse:
         return sse.View(
             parts={
                 name: render.part(request, f"leases/_{name}.html", values)
-                for name in ("heading", "now", "summary", "conditions", "recent")
+                for name in ("heading", "now", "summary", "change", "conditions", "recent")
             }
         )
 
@@ -143,8 +142,9 @@ async def detail_live(request: web.Request) -> web.StreamResponse:
 async def _load_detail(request: web.Request) -> dict[str, Any]:
     name = LEASE.name(request.match_info)
     calls, stored = lab.lab(request), lab.records(request)
-    message, queue, (entries, problem) = await asyncio.gather(
+    message, clients, queue, (entries, problem) = await asyncio.gather(
         calls.lease(name),
+        lab.client_ids(request, namespace_of(name)),
         common.attempt(calls.queue(namespace_of(name))),
         stored.timeline(render.person(request), LEASE.kind, name),
     )
@@ -155,6 +155,7 @@ async def _load_detail(request: web.Request) -> dict[str, Any]:
         "lease": presenter.lease(message, lab.now()),
         "place": next((one for one in waiting if one.lease == name), None),
         "queued": sum(bool(one.position) for one in waiting),
+        "clients": clients,
         "entries": entries,
         "problem": problem,
         "commands": lab_commands.for_one(lab.endpoint(request), LEASE, name),

@@ -26,6 +26,7 @@ from tests.interop.environments import python_of
 REQUIREMENTS = "requirements-interop-jumpstarter.txt"
 LAUNCHER = Path(__file__).with_name("jmp_launcher.py")
 PATIENCE = 60.0
+GRACE_SECONDS = 5.0
 POLL = 0.05
 NAMESPACE = "namespaces/default"
 POWER = {"type": "jumpstarter_driver_power.driver.MockPower"}
@@ -43,7 +44,8 @@ class Ended:
 
 
 class Running:
-    """A command that was started; its output so far stands in two files of its folder."""
+    """A command that was started, in a process group of its own; its output so far stands in two
+    files of its folder."""
 
     def __init__(self, pid: int, folder: Path, end: asyncio.Future[int]) -> None:
         self.pid = pid
@@ -77,6 +79,14 @@ class Running:
             if time.monotonic() >= end:
                 raise TimeoutError(f"no {pattern!r} in:\n{self.text}")
             await asyncio.wait({self._end}, timeout=POLL)
+
+    async def end(self) -> None:
+        """With all that it has started, whether it likes it or not."""
+        self.signal(signal.SIGTERM)
+        await asyncio.wait({self._end}, timeout=GRACE_SECONDS)
+        if not self.is_over:
+            os.killpg(self.pid, signal.SIGKILL)
+            await self.ended()
 
     async def interrupt(self, after: float = 0.0) -> Ended:
         """Ctrl-C, unless it ends within `after` seconds by itself."""
@@ -139,6 +149,7 @@ class Jmp:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                start_new_session=True,
                 env={**variables(self.home, self.python), **environment},
             )
         return self._running(child.pid, folder, child.wait())
@@ -153,9 +164,7 @@ class Jmp:
         """End what still runs: a test has failed."""
         left = [command for command in self._started if not command.is_over]
         for command in left:
-            command.signal(signal.SIGTERM)
-        for command in left:
-            await command.ended()
+            await command.end()
 
     def _running(self, pid: int, folder: Path, end: Coroutine[Any, Any, int]) -> Running:
         running = Running(pid, folder, asyncio.ensure_future(end))
@@ -293,9 +302,9 @@ class Lab:
         assert command.returncode == 0, err.decode()
         return out.decode()
 
-    async def config(self, kind: str, name: str) -> dict[str, Any]:
+    async def config(self, kind: str, name: str, *options: str) -> dict[str, Any]:
         """The file for `jmp` that our command line prints, read."""
-        printed = await self.roundhouse("jumpstarter", "config", kind, f"default/{name}")
+        printed = await self.roundhouse("jumpstarter", "config", kind, f"default/{name}", *options)
         found: dict[str, Any] = yaml.safe_load(printed)
         return found
 

@@ -5,7 +5,7 @@ imported once (a second of processor time) and forked for each command.
 
 Each connection sends {"arguments", "environment", "folder"} as one line of JSON and gets two back:
 {"pid"} at once, {"status"} when the command has ended. Its output goes to FOLDER/out and FOLDER/err.
-A connection that closes earlier ends its command with SIGTERM.
+A connection that closes earlier ends its command with SIGTERM, and ten seconds later for good.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import signal
 import socket
 import sys
 import threading
+
+GRACE_SECONDS = 10
 
 
 def serve(path, jmp):
@@ -59,6 +61,9 @@ def end_with(connection, pid):
     connection.recv(1)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
+        # A shell waits for the command that it runs, whatever comes.
+        threading.Event().wait(GRACE_SECONDS)
+        os.killpg(pid, signal.SIGKILL)
 
 
 def command(ask, jmp):

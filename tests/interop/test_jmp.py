@@ -82,7 +82,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         alice, bob, first, second = await asyncio.gather(
             found.roundhouse("jumpstarter", "config", "client", "default/alice"),
             found.roundhouse("jumpstarter", "config", "client", "default/bob"),
-            found.config("exporter", "bench-1"),
+            found.config("exporter", "bench-1", "--driver", f"power={POWER['type']}"),
             found.config("exporter", "bench-2"),
         )
         # As they are printed.
@@ -92,7 +92,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         plain = {
             **first,
             **PATIENT,
-            "export": {"power": POWER, "rack": {"children": {"relay": POWER}}},
+            "export": {**first["export"], "rack": {"children": {"relay": POWER}}},
         }
         hooked = {
             **second,
@@ -356,8 +356,14 @@ async def test_a_lease_that_ends_ends_its_shell(bench: Bench) -> None:
     assert 4 <= time.monotonic() - started < 30
     assert conditions(await bench.lab.get(f"leases/{name}"))["Ready"] == ("False", "Expired")
     await bench.free("bench-1")
-    late = await bench.jmp("shell", "--lease", name, "--", "true", fails=True)
-    assert "not in pending" in late
+    shell_again, update = await asyncio.gather(
+        bench.jmp("shell", "--lease", name, "--", "true", fails=True),
+        bench.jmp("update", "lease", name, "--duration=1h", fails=True),
+    )
+    assert "not in pending" in shell_again
+    assert "FAILED_PRECONDITION" in update
+    # Any error that speaks of something expired sends people to sign in anew.
+    assert "re-authentication" not in update
 
 
 async def test_an_interrupted_shell_releases_its_lease(bench: Bench) -> None:
@@ -454,9 +460,10 @@ async def test_an_expired_token_leads_to_a_new_sign_in(bench: Bench) -> None:
     async with asyncio.timeout(30):
         while "Status: EXPIRED" not in await jmp("auth", "status", client="late"):
             await asyncio.sleep(0.2)
-    for command in (["get", "leases"], ["shell", "-n", "bench-1", "--", "true"]):
-        said = await jmp(*command, client="late", fails=True)
-        assert "Token is expired, triggering re-authentication" in said
+    said = await jmp("get", "leases", client="late", fails=True)
+    # It is sent to the token's issuer; it would break down before if the error had other words.
+    assert "Token is expired, triggering re-authentication" in said
+    assert "ReauthenticationFailed: " in said
     jmp.client_file("foreign").write_text(yaml.safe_dump({**config, "token": config["token"] + "x"}))
     said = await jmp("get", "leases", client="foreign", fails=True)
     assert "UNAUTHENTICATED" in said
