@@ -9,8 +9,6 @@ from shared.storage.errors import FormatError, StoreError, StoreFull, StoreUnava
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-# As far as SQLite maps: 2 GiB. It is address space; what is read of it is the system's own cache.
-_MAPPED_BYTES = 2 << 30
 _CACHE_KIB = 64 * 1024
 # Pages in the write-ahead log before it is merged into the file: 32 MB. The default of 1,000 would
 # merge, and sync, every few groups of commits.
@@ -35,8 +33,9 @@ def connect(path: Path, *, busy_timeout: float, read_only: bool = False) -> sqli
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-            # Rows behind an index are scattered: mapped, a page of a large table costs 0.6 times.
-            connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+            # Not mapped: after a commit of another connection SQLite unmaps the whole file, and faulting
+            # pages in again costs three times what reading them does (docs/performance.md).
+            connection.execute("PRAGMA mmap_size = 0")
     except sqlite3.Error:
         connection.close()
         raise
