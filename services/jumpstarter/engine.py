@@ -55,6 +55,10 @@ _ENDED: Final = Author("controller", "controller:lease:end")
 _FORGOTTEN: Final = Author("controller", "controller:lease:forget")
 
 
+class _Behind(Exception):
+    """A lease was written since the lab was caught up with: what else was is not known yet."""
+
+
 class Engine:
     """One in each process. `retention`: how long ended leases stay readable, in nanoseconds."""
 
@@ -254,14 +258,14 @@ class Engine:
             try:
                 for _ in range(_TRIES):
                     await self._catch_up()
-                    changes, checks, answer = await plan(await self._settle())
-                    if not changes:
-                        return answer
                     try:
+                        changes, checks, answer = await plan(await self._settle())
+                        if not changes:
+                            return answer
                         await self._store.commit(changes, checks=checks, by=by)
                     except Exists:
                         raise
-                    except Conflict:
+                    except (Conflict, _Behind):
                         continue
                     await self._catch_up()
                     return answer
@@ -425,11 +429,13 @@ class Engine:
 
     async def _found(self, name: str, *, fresh: bool = False) -> tuple[pb.Lease, int]:
         """A lease, ended or not, and its revision; with `fresh` as it is stored, whatever is known
-        here. Raises NotFound."""
+        here. Raises NotFound, and _Behind unless it is as fresh as the lab."""
         active = None if fresh else self.lab.lease(name)
         if active is not None:
             return active, self.lab.at(name)
         record = await self._store.get(kinds.LEASE, name)
         if record is None:
             raise NotFound(f"lease {name!r} not found", kind=kinds.LEASE, name=name)
+        if not fresh and record.revision > self.lab.revision:
+            raise _Behind
         return pb.Lease.FromString(record.body), record.revision
