@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -47,8 +47,6 @@ STATUSES: Final = {
     common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK_FAILED: "its hook before the lease has failed",
     common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED: "its hook after the lease has failed",
 }
-_NAME: Final = "jumpstarter.dev/name"
-_CLIENT: Final = "jumpstarter.dev/client"
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -178,18 +176,6 @@ class Waiting:
         return id_of(self.client)
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """`depth` 0 is at the top of the tree."""
-
-    name: str
-    depth: int
-    driver: str
-    description: str
-    labels: tuple[tuple[str, str], ...]
-    methods: tuple[tuple[str, str], ...]
-
-
 # --- exporters ----------------------------------------------------------------------------------
 
 
@@ -242,50 +228,6 @@ def counts(found: Iterable[pb.Count]) -> list[Count]:
         told.append(Count(word, STATES[word], count, round(start, 3), round(width, 3)))
         start += width
     return told
-
-
-def devices(found: Sequence[Any]) -> list[Device]:
-    """The tree of an exporter's devices, each below its parent. A parent that is not there, or that is
-    below its own child, counts as none."""
-    known = {report.uuid: report for report in found}
-    children: dict[str, list[Any]] = {}
-    for report in found:
-        parent = report.parent_uuid if report.parent_uuid in known else ""
-        children.setdefault(parent, []).append(report)
-    told: list[Device] = []
-    seen: set[str] = set()
-
-    def walk(parent: str, depth: int) -> None:
-        for report in sorted(children.get(parent, ()), key=_device_name):
-            if report.uuid not in seen:
-                seen.add(report.uuid)
-                told.append(_device(report, depth))
-                walk(report.uuid, depth + 1)
-
-    walk("", 0)
-    for report in found:
-        if report.uuid not in seen:
-            seen.add(report.uuid)
-            told.append(_device(report, 0))
-            walk(report.uuid, 1)
-    return told
-
-
-def _device_name(report: Any) -> str:
-    return report.labels.get(_NAME, "") or report.uuid
-
-
-def _device(report: Any, depth: int) -> Device:
-    return Device(
-        name=report.labels.get(_NAME, "") or ("exporter" if not depth else report.uuid[:8]),
-        depth=depth,
-        driver=report.labels.get(_CLIENT, ""),
-        description=report.description,
-        labels=tuple(
-            (key, value) for key, value in sorted(report.labels.items()) if key not in (_NAME, _CLIENT)
-        ),
-        methods=tuple(sorted(report.methods_description.items())),
-    )
 
 
 # --- leases -------------------------------------------------------------------------------------

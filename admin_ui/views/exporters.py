@@ -17,6 +17,7 @@ from admin_ui.list_state import Column
 from admin_ui.presenters import gantt, lab_commands
 from admin_ui.presenters import lab as presenter
 from admin_ui.presenters.catalogue import thing
+from admin_ui.presenters.devices import tree
 from admin_ui.views import catalogue, common, lab
 from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
@@ -160,7 +161,7 @@ async def _load_detail(request: web.Request) -> dict[str, Any]:
         "one": thing(EXPORTER, message),
         "slot": slot,
         "exporter": slot.exporter,
-        "devices": presenter.devices(message.devices),
+        "devices": tree(message.devices),
         "queue": queue if isinstance(queue, Failure) else [presenter.waiting(one) for one in queue],
         "leases": had,
         "past": PAST,

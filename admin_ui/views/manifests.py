@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,13 +19,12 @@ from aiohttp.web_request import FileField
 from multidict import MultiDictProxy
 
 from admin_ui import render, session, sse
-from admin_ui.catalogue import BY_KIND, CatalogueKind, address, short
-from admin_ui.clients import JUMPSTARTER, META
-from admin_ui.lab_kinds import WRITTEN
+from admin_ui.catalogue import CatalogueKind, address, short
 from admin_ui.presenters import catalogue, failures, manifests, raw
 from admin_ui.presenters.history import Entry, unpack
 from admin_ui.presenters.manifests import Preview
 from admin_ui.records import Records
+from admin_ui.shelves import CATALOGUE, LAB, SKELETONS, Shelf
 from admin_ui.views import common
 from admin_ui.views.catalogue import endpoint, kind_of, records
 from shared.admin import document
@@ -40,63 +39,6 @@ LOOKED_UP: Final = 20
 MAX_PRESENT: Final = 20_000
 MAX_EDITED: Final = 400_000
 TOO_MUCH: Final = "The {noun} is too large for this page. In a terminal: roundhouse export"
-SKELETONS: Final = {
-    "region": """regions:
-- name: regions/
-  title:
-  location: {continent: , country: , city: , cloud: }
-  connectivity_scores:
-  - {dest: regions/, score: 10}
-""",
-    "service": """services:
-- name: services/
-  display_name:
-  current_version: v1
-  all_versions: [v1]
-""",
-    "resource": """resources:
-- name: services/SERVICE/resources/
-  plural_name:
-  is_regional: false
-""",
-    "deployment": """deployments:
-- name: regions/REGION/deployments/
-  service: services/
-""",
-    "exporter": """exporters:
-- name: namespaces/default/exporters/
-  labels: {board: , site: }
-""",
-    "client": """clients:
-- name: namespaces/default/clients/
-  labels: {team: }
-""",
-    "access_policy": """access_policies:
-- name: namespaces/default/accessPolicies/
-  # Which exporters; nothing is all of them.
-  exporter_selector: {match_labels: {board: }}
-  policies:
-  - description: who this is for
-    priority: 0
-    from:
-    - client_selector: {match_labels: {team: }}
-    maximum_duration: 7200s
-""",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What one manifest may hold: the kinds of one service. `route`: of its page."""
-
-    route: str
-    floor: str
-    kinds: Mapping[str, CatalogueKind]
-    noun: str
-
-
-CATALOGUE: Final = Shelf("manifest", META, BY_KIND, "catalogue")
-LAB: Final = Shelf("lab.manifest", JUMPSTARTER, WRITTEN, "lab")
 
 
 def _shelf(request: web.Request) -> Shelf:

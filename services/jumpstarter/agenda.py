@@ -23,14 +23,14 @@ class _Sweep:
 
 
 class Agenda:
-    """Leases that hold an exporter come first: looking at them can but free it. Of those that wait the
-    oldest is first, whatever the cause to look at it, so that nobody is overtaken.
+    """Leases that hold an exporter, or are over, come first: looking at them can but free exporters. Of
+    those that wait the oldest is first, whatever the cause to look at it, so that nobody is overtaken.
 
-    An entry stays until it is `done`: whoever is cut off in between has it to do again.
+    An entry stays until it is dismissed or `done`: whoever is cut off in between has it to do again.
     """
 
     def __init__(self) -> None:
-        self._holders: dict[str, None] = {}
+        self._first: dict[str, None] = {}
         self._waiting: list[tuple[Place, int, _Sweep | None]] = []
         self._serial = count()
         # When to look at which leases again; entries that `_due_at` does not confirm are old.
@@ -39,8 +39,17 @@ class Agenda:
 
     # -- now
 
-    def holder(self, lease: str) -> None:
-        self._holders[lease] = None
+    @property
+    def first(self) -> list[str]:
+        """The names of those to look at before all that wait."""
+        return list(self._first)
+
+    def put_first(self, lease: str) -> None:
+        self._first[lease] = None
+
+    def dismiss(self, lease: str) -> None:
+        """Nothing, or nothing more, follows for one of the first."""
+        del self._first[lease]
 
     def waiting(self, place: Place) -> None:
         heapq.heappush(self._waiting, (place, next(self._serial), None))
@@ -50,9 +59,7 @@ class Agenda:
         self._advance(_Sweep(exporter, iter(places)))
 
     def next(self, is_free: Callable[[str], bool]) -> str | None:
-        """The name of the lease to look at now."""
-        if self._holders:
-            return next(iter(self._holders))
+        """The name of the waiting lease to look at now."""
         while self._waiting:
             (_, name), _, sweep = self._waiting[0]
             if sweep is None or is_free(sweep.exporter):
@@ -62,9 +69,6 @@ class Agenda:
 
     def done(self) -> None:
         """Nothing, or nothing more, follows for the lease that `next` answered last."""
-        if self._holders:
-            del self._holders[next(iter(self._holders))]
-            return
         _, _, sweep = heapq.heappop(self._waiting)
         if sweep is not None:
             self._advance(sweep)

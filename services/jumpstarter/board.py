@@ -7,15 +7,16 @@ same among ten and among ten thousand. Views of selectors that nobody asked for 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from services.jumpstarter.exporter import State, state
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.dialects.selector import Selector
 
-_VIEWS: Final = 256
+# How many views are kept, and of how many exporters in all: about 100 bytes each.
+_VIEWS: Final = 2048
+_ENTRIES: Final = 1_000_000
 
 
 class View:
@@ -23,13 +24,17 @@ class View:
 
     def __init__(self) -> None:
         self._states: dict[str, State] = {}
-        self._names: dict[State, list[str]] = {state: [] for state in State}
+        # By state, which is a number.
+        self._names: list[list[str]] = [[] for _ in State]
 
     def __len__(self) -> int:
         return len(self._states)
 
     def count(self, *states: State) -> int:
-        return sum(len(self._names[state]) for state in states)
+        total = 0
+        for one in states:
+            total += len(self._names[one])
+        return total
 
     def states(self) -> Iterable[tuple[str, State]]:
         """Every name with its state, in no order."""
@@ -61,7 +66,8 @@ class Board:
         self.exporters: dict[str, pb.Exporter] = {}
         # Label key -> value -> names.
         self._labelled: dict[str, dict[str, set[str]]] = {}
-        self._views: OrderedDict[tuple[Selector, ...], View] = OrderedDict()
+        # What was asked for last comes last.
+        self._views: dict[frozenset[Selector], View] = {}
 
     def put(self, name: str, exporter: pb.Exporter | None) -> None:
         """`exporter` is what is stored under `name` now."""
@@ -82,16 +88,15 @@ class Board:
 
     def view(self, *selectors: Selector) -> View:
         """Of the exporters that all `selectors` choose."""
-        key = tuple(sorted({s for s in selectors if s.requirements}, key=str))
-        found = self._views.get(key)
+        key = frozenset([selector for selector in selectors if selector.requirements])
+        found = self._views.pop(key, None)
         if found is None:
-            found = self._views[key] = self._make(key)
-            while len(self._views) > _VIEWS:
-                self._views.popitem(last=False)
-        self._views.move_to_end(key)
+            found = self._make(key)
+            self._make_room(len(found))
+        self._views[key] = found
         return found
 
-    def _make(self, selectors: tuple[Selector, ...]) -> View:
+    def _make(self, selectors: Collection[Selector]) -> View:
         view = View()
         for name in self._candidates(selectors):
             exporter = self.exporters[name]
@@ -99,7 +104,14 @@ class Board:
                 view.put(name, state(exporter))
         return view
 
-    def _candidates(self, selectors: tuple[Selector, ...]) -> Iterable[str]:
+    def _make_room(self, entries: int) -> None:
+        """For one more view with that many exporters."""
+        entries += sum(map(len, self._views.values()))
+        while self._views and (len(self._views) >= _VIEWS or entries > _ENTRIES):
+            oldest = next(iter(self._views))
+            entries -= len(self._views.pop(oldest))
+
+    def _candidates(self, selectors: Collection[Selector]) -> Iterable[str]:
         """Few names among which all are that `selectors` choose."""
         best: Iterable[str] = self.exporters
         least = len(self.exporters)
@@ -120,5 +132,5 @@ class Board:
                     del self._labelled[key]
 
 
-def _chosen(labels: Mapping[str, str], selectors: tuple[Selector, ...]) -> bool:
+def _chosen(labels: Mapping[str, str], selectors: Collection[Selector]) -> bool:
     return all(selector.matches(labels) for selector in selectors)

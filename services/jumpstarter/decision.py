@@ -105,7 +105,7 @@ def _seek(lease: pb.Lease, space: Namespace, expires: int | None) -> Decision:
         wanted = space.board.view(selector)
         if len(wanted) and not wanted.count(*_ENABLED):
             return _unsatisfiable("AllDisabled", f"All {len(wanted)} matching exporters are disabled")
-    grants = _grants(lease, space)
+    grants = space.grants(lease.client, lease.duration.ToNanoseconds())
     offers = _offers(lease, selector, space, grants, wanted)
     if not offers:
         return _unsatisfiable("NoAccess", _no_access(lease, wanted, space))
@@ -144,12 +144,6 @@ def _named(lease: pb.Lease, selector: Selector, space: Namespace) -> View | End:
     return view
 
 
-def _grants(lease: pb.Lease, space: Namespace) -> Sequence[Grant]:
-    client = space.clients.get(lease.client)
-    labels = client.labels if client is not None else {}
-    return policies.grants(list(space.policies.values()), labels, lease.duration.ToNanoseconds())
-
-
 def _offers(
     lease: pb.Lease, selector: Selector, space: Namespace, grants: Sequence[Grant], wanted: View
 ) -> list[Offer]:
@@ -182,12 +176,13 @@ def _wait(reason: str, wanted: View, expires: int | None) -> Wait:
 def _no_access(lease: pb.Lease, wanted: View, space: Namespace) -> str:
     if not len(wanted):
         return f"No exporter matches the selector {lease.selector}"
-    client = space.clients.get(lease.client)
-    labels = client.labels if client is not None else {}
     example = wanted.first(*_ENABLED, State.DISABLED) or ""
     exporter = space.board.exporters[example]
     refused = policies.refusals(
-        list(space.policies.values()), labels, lease.duration.ToNanoseconds(), exporter.labels
+        space.policies.values(),
+        space.client_labels(lease.client),
+        lease.duration.ToNanoseconds(),
+        exporter.labels,
     )
     said = f": {'; '.join(refused)}" if refused else ""
     return f"No access policy lets {id_of(lease.client)} lease {id_of(example)} for that long{said}"

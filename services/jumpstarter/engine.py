@@ -44,6 +44,8 @@ _TRIES: Final = 64
 _NAP: Final = 1.0
 _RETRY: Final = 0.5
 _BATCH: Final = 256
+# Leases that are ended in one commit.
+_TOGETHER: Final = 64
 # Exporters that are offered one by one; when more are free at once everybody is asked.
 _FEW: Final = 8
 # How often ended leases that are too old are looked for.
@@ -51,6 +53,10 @@ _FORGET: Final = 60 * _SECOND
 _ASSIGNED: Final = Author("controller", "controller:lease:assign")
 _ENDED: Final = Author("controller", "controller:lease:end")
 _FORGOTTEN: Final = Author("controller", "controller:lease:forget")
+
+
+class _Behind(Exception):
+    """A lease was written since the lab was caught up with: what else was is not known yet."""
 
 
 class Engine:
@@ -167,7 +173,7 @@ class Engine:
             return lease
         place, message = space.queue.position(lease.name), made.message
         if place:
-            message = f"{message}; {place} of {len(space.queue.due(now))} in the queue"
+            message = f"{message}; {place} of {space.queue.waiting(now)} in the queue"
         found = copied(lease)
         rules.set_condition(found, rules.PENDING, rules.TRUE, made.reason, message, now)
         return found
@@ -252,14 +258,14 @@ class Engine:
             try:
                 for _ in range(_TRIES):
                     await self._catch_up()
-                    changes, checks, answer = await plan(await self._settle())
-                    if not changes:
-                        return answer
                     try:
+                        changes, checks, answer = await plan(await self._settle())
+                        if not changes:
+                            return answer
                         await self._store.commit(changes, checks=checks, by=by)
                     except Exists:
                         raise
-                    except Conflict:
+                    except (Conflict, _Behind):
                         continue
                     await self._catch_up()
                     return answer
@@ -325,20 +331,42 @@ class Engine:
         while True:
             now = self.now()
             self._note(now)
+            if ending := self._ending(now):
+                await self._carry_out(ending, now)
+                continue
             name = self._agenda.next(self._is_free)
             if name is None:
                 return now
-            lease = self.lab.leases.get(name)
-            made = Keep(None) if lease is None else decide(lease, self.lab.namespace(name), now)
+            lease, made = self._look_at(name, now)
             if lease is not None and outcome.acts(made, lease):
-                await self._carry_out(lease, made, now)
+                await self._carry_out([(lease, made)], now)
                 continue
-            if isinstance(made, Keep | Wait) and made.until is not None:
-                self._agenda.later(name, made.until)
             self._agenda.done()
             looked += 1
             if looked % _BATCH == 0:
                 await asyncio.sleep(0)
+
+    def _ending(self, now: int) -> list[tuple[pb.Lease, Decision]]:
+        """A few of the leases that end now. Together: on a slow store many ends at once would be late."""
+        found: list[tuple[pb.Lease, Decision]] = []
+        for name in self._agenda.first:
+            lease, made = self._look_at(name, now)
+            if lease is None or not isinstance(made, End):
+                self._agenda.dismiss(name)
+                continue
+            found.append((lease, made))
+            if len(found) == _TOGETHER:
+                break
+        return found
+
+    def _look_at(self, name: str, now: int) -> tuple[pb.Lease | None, Decision]:
+        lease = self.lab.leases.get(name)
+        if lease is None:
+            return None, Keep(None)
+        made = decide(lease, self.lab.namespace(name), now)
+        if isinstance(made, Keep | Wait) and made.until is not None:
+            self._agenda.later(name, made.until)
+        return lease, made
 
     def _note(self, now: int) -> None:
         """Put on the agenda what is new and what is due."""
@@ -349,8 +377,8 @@ class Engine:
             lease = lab.leases.get(name)
             if lease is None:
                 self._agenda.forget(name)
-            elif lease.exporter:
-                self._agenda.holder(name)
+            elif lease.exporter or rules.is_over(lease, now):
+                self._agenda.put_first(name)
             else:
                 self._agenda.waiting((rules.queued_at(lease), name))
         news.leases.clear()
@@ -370,12 +398,16 @@ class Engine:
         exporter = self.lab.exporter(name)
         return exporter is not None and state(exporter, allow_disabled=True) is State.FREE
 
-    async def _carry_out(self, lease: pb.Lease, made: Decision, now: int) -> None:
-        """What is decided about a lease that is stored. When others wrote first nothing is done, and
-        everything that they changed is news."""
-        at = self.lab.at(lease.name)
-        changes, checks = outcome.of(self.lab, copied(lease), made, at, now)
-        by = _ENDED if isinstance(made, End) else _ASSIGNED
+    async def _carry_out(self, decided: Sequence[tuple[pb.Lease, Decision]], now: int) -> None:
+        """What is decided about leases that are stored, in one commit. When others wrote first nothing
+        is done, and everything that they changed is news."""
+        changes: list[Put] = []
+        checks: list[Check] = []
+        for lease, made in decided:
+            put, check = outcome.of(self.lab, copied(lease), made, self.lab.at(lease.name), now)
+            changes += put
+            checks += check
+        by = _ENDED if isinstance(decided[0][1], End) else _ASSIGNED
         with contextlib.suppress(Conflict):
             await self._store.commit(changes, checks=checks, by=by)
         await self._catch_up()
@@ -397,11 +429,13 @@ class Engine:
 
     async def _found(self, name: str, *, fresh: bool = False) -> tuple[pb.Lease, int]:
         """A lease, ended or not, and its revision; with `fresh` as it is stored, whatever is known
-        here. Raises NotFound."""
+        here. Raises NotFound, and _Behind unless it is as fresh as the lab."""
         active = None if fresh else self.lab.lease(name)
         if active is not None:
             return active, self.lab.at(name)
         record = await self._store.get(kinds.LEASE, name)
         if record is None:
             raise NotFound(f"lease {name!r} not found", kind=kinds.LEASE, name=name)
+        if not fresh and record.revision > self.lab.revision:
+            raise _Behind
         return pb.Lease.FromString(record.body), record.revision

@@ -7,31 +7,62 @@ access policies and controllers, and of the leases those that have not ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from services.jumpstarter import kinds, names
+from services.jumpstarter import kinds, names, policies
 from services.jumpstarter.board import Board
 from services.jumpstarter.exporter import State, disabled, state
 from services.jumpstarter.names import EXPORTERS
+from services.jumpstarter.policies import Grant
 from services.jumpstarter.queue import Queue
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import StoreUnavailable
 from shared.storage.port import Commit, Condition, Query, Record, Store
 
+M = TypeVar("M")
 _ACTIVE: Final = (Condition("ended", "=", 0),)
+# Of clients and durations, those whose grants are remembered.
+_GRANTS: Final = 10_000
 
 
-@dataclass
 class Namespace:
-    board: Board = field(default_factory=Board)
-    queue: Queue = field(default_factory=Queue)
-    clients: dict[str, pb.Client] = field(default_factory=dict)
-    policies: dict[str, pb.AccessPolicy] = field(default_factory=dict)
-    # Whether a policy grants spot access: then an exporter's state decides what others may wait for.
-    spot: bool = False
+    """What is in one. Clients and access policies are put, not assigned."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self.queue = Queue()
+        self.clients: dict[str, pb.Client] = {}
+        self.policies: dict[str, pb.AccessPolicy] = {}
+        # Whether a policy grants spot access: then an exporter's state decides what others may wait for.
+        self.spot = False
+        self._grants: dict[tuple[str, int], Sequence[Grant]] = {}
+
+    def put_client(self, name: str, client: pb.Client | None) -> None:
+        _put(self.clients, name, client)
+        self._grants.clear()
+
+    def put_policy(self, name: str, policy: pb.AccessPolicy | None) -> None:
+        _put(self.policies, name, policy)
+        self.spot = any(rule.spot_access for policy in self.policies.values() for rule in policy.policies)
+        self._grants.clear()
+
+    def client_labels(self, client: str) -> Mapping[str, str]:
+        found = self.clients.get(client)
+        return found.labels if found is not None else {}
+
+    def grants(self, client: str, duration: int) -> Sequence[Grant]:
+        """What that client may have for that many nanoseconds, best first."""
+        key = (client, duration)
+        found = self._grants.get(key)
+        if found is None:
+            if len(self._grants) >= _GRANTS:
+                self._grants.clear()
+            labels = self.client_labels(client)
+            found = self._grants[key] = policies.grants(self.policies.values(), labels, duration)
+        return found
 
 
 @dataclass
@@ -193,21 +224,19 @@ class Lab:
         self._moved(name, revision)
 
     def _take_client(self, name: str, body: bytes | None, revision: int) -> None:
-        clients = self._space(name).clients
-        before = clients.get(name)
-        _keep(clients, name, body, pb.Client)
-        after = clients.get(name)
-        if (before.labels if before else {}) != (after.labels if after else {}):
+        space = self._space(name)
+        before = space.client_labels(name)
+        space.put_client(name, None if body is None else pb.Client.FromString(body))
+        if space.client_labels(name) != before:
             self.news.namespaces[names.namespace_of(name)] = None
 
     def _take_policy(self, name: str, body: bytes | None, revision: int) -> None:
-        space = self._space(name)
-        _keep(space.policies, name, body, pb.AccessPolicy)
-        space.spot = any(rule.spot_access for policy in space.policies.values() for rule in policy.policies)
+        policy = None if body is None else pb.AccessPolicy.FromString(body)
+        self._space(name).put_policy(name, policy)
         self.news.namespaces[names.namespace_of(name)] = None
 
     def _take_controller(self, name: str, body: bytes | None, revision: int) -> None:
-        _keep(self.controllers, name, body, pb.Controller)
+        _put(self.controllers, name, None if body is None else pb.Controller.FromString(body))
 
     def _space(self, name: str) -> Namespace:
         return self._namespaces.setdefault(names.namespace_of(name), Namespace())
@@ -233,8 +262,8 @@ def _changes_offers(before: pb.Exporter, after: pb.Exporter, *, spot: bool) -> b
     return spot and state(before) is not state(after)
 
 
-def _keep(found: dict[str, Any], name: str, body: bytes | None, message: Any) -> None:
-    if body is None:
+def _put(found: dict[str, M], name: str, message: M | None) -> None:
+    if message is None:
         found.pop(name, None)
     else:
-        found[name] = message.FromString(body)
+        found[name] = message

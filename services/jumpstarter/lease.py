@@ -100,6 +100,12 @@ def expires_at(lease: pb.Lease) -> int | None:
     return min(begin.ToNanoseconds() + lease.duration.ToNanoseconds(), _LAST)
 
 
+def is_over(lease: pb.Lease, now: int) -> bool:
+    """Whether it ends now, whatever else there is."""
+    expires = expires_at(lease)
+    return lease.released or (expires is not None and expires <= now)
+
+
 def selector_of(lease: pb.Lease) -> Selector:
     """What its exporter's labels must meet."""
     return selectors.parse(lease.selector, parameter="selector")

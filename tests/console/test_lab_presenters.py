@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from admin_ui.presenters import gantt, lab, lab_forms, lab_people, moments
+from admin_ui.presenters.devices import tree
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2, kubernetes_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
@@ -103,12 +104,12 @@ def report(uuid: str, parent: str = "", name: str = "") -> jumpstarter_pb2.Drive
 
 def test_devices_are_a_tree_whatever_is_reported():
     told = [report("b", "a", "serial"), report("c", "b", "tty"), report("a"), report("d", "a", "power")]
-    assert [(one.name, one.depth) for one in lab.devices(told)] == [
+    assert [(one.name, one.depth) for one in tree(told)] == [
         ("exporter", 0), ("power", 1), ("serial", 1), ("tty", 2),
     ]  # fmt: skip
     # A parent that is not there, and two that are each other's.
     odd = [report("a", "gone", "a"), report("b", "c", "b"), report("c", "b", "c")]
-    assert sorted(one.name for one in lab.devices(odd)) == ["a", "b", "c"]
+    assert sorted(one.name for one in tree(odd)) == ["a", "b", "c"]
 
 
 # --- the timeline -------------------------------------------------------------------------------

@@ -8,11 +8,14 @@ one was cut off, what must hold of any order is looked at, and the model goes on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,7 +32,9 @@ from shared.errors import AlreadyExists, ApiError, FailedPrecondition, NotFound
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
+from shared.storage.mongo import MongoStore
 from shared.storage.port import Query, Store
+from shared.storage.sqlite import SqliteStore
 from tests.contract.jumpstarter_model import (
     NAMESPACE,
     SCHEDULED,
@@ -40,7 +45,8 @@ from tests.contract.jumpstarter_model import (
     name,
     place,
 )
-from tests.contract.jumpstarter_rig import BY, Clock, Crash, Process, memory, settle
+from tests.contract.jumpstarter_rig import BY, Clock, Crash, Process, memory, settle, stored
+from tests.mongo_server import drop_database, new_database, server_url
 
 EXPORTERS = ("e1", "e2", "e3", "e4")
 CLIENTS = ("ann", "bob")
@@ -57,8 +63,11 @@ LABELS = (
 SELECTORS = (*3 * ["board"], *2 * ["board=rpi"], "site=x", "board in (jet,rpi)", "!broken", "board=none", "")
 STATUSES = (*4 * [common.EXPORTER_STATUS_AVAILABLE], *sorted(common.ExporterStatus.values()))
 
+Opened = Callable[[Clock], Awaitable[Store]]
+
 SPANS = (5, 60, 60, 60, 300)
 MOMENTS = (-40, 0, 10, 40)
+WAITS = (1, 5, 30, 61)
 seeds = st.integers(0, 1 << 32)
 
 
@@ -345,7 +354,7 @@ def operation(draw: Random, ids: Sequence[str], new: str, now: int) -> Op:
 class Lab(RuleBasedStateMachine):
     """`opened` makes the store that two processes share."""
 
-    opened: Callable[[Clock], Any] = staticmethod(memory)
+    opened: Opened = staticmethod(memory)
 
     def __init__(self) -> None:
         super().__init__()
@@ -415,7 +424,7 @@ class Lab(RuleBasedStateMachine):
         for _ in range(count):
             self._do(_create(_lease(draw, self._new(), self.clock.now)))
 
-    @rule(seconds=st.sampled_from([1, 5, 30, 61]))
+    @rule(seconds=st.sampled_from(WAITS))
     def wait(self, seconds: int) -> None:
         self.clock.advance(seconds)
         self.run(settle(self.processes, self.store))
@@ -624,12 +633,75 @@ async def _all(*calls: Any) -> None:
 
 def test_the_lab_is_what_the_model_makes_of_it(soak: bool) -> None:
     """Without shrinking in the normal run: a step takes long enough to try thousands of them in vain."""
-    phases = [Phase.generate, Phase.shrink] if soak else [Phase.generate]
     chosen = settings(
         max_examples=3000 if soak else 80,
         stateful_step_count=30,
         deadline=None,
-        phases=phases,
+        phases=[Phase.generate, Phase.shrink] if soak else [Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     run_state_machine_as_test(Lab, settings=chosen)
+
+
+def _walk(opened: Opened, seed: int, steps: int) -> None:
+    """The machine, led by a random generator: on a store that is too slow to be searched."""
+    draw = Random(seed)
+    lab = type("Lab", (Lab,), {"opened": staticmethod(opened)})()
+
+    def seeded() -> dict[str, int]:
+        return {"seed": draw.randrange(1 << 32)}
+
+    def step() -> None:
+        match draw.choices(range(7), [6, 3, 4, 1, 3, 3, 1])[0]:
+            case 0:
+                lab.operate(**seeded(), which=draw.randrange(2))
+            case 1:
+                lab.several(**seeded(), count=draw.randint(2, 5))
+            case 2:
+                lab.wait(seconds=draw.choice(WAITS))
+            case 3:
+                lab.restart(which=draw.randrange(2))
+            case 4:
+                lab.together(**seeded(), count=draw.randint(2, 7))
+            case 5:
+                lab.crash(**seeded(), fuse=draw.randint(1, 25), which=draw.randrange(2))
+            case 6:
+                lab.crash_at_start(fuse=draw.randint(1, 40))
+
+    try:
+        lab.begin(**seeded(), two=True)
+        for _ in range(steps):
+            step()
+            lab.as_the_model_says()
+            lab.orderly()
+    finally:
+        lab.teardown()
+
+
+def test_on_sqlite(tmp_path: Path, soak: bool) -> None:
+    files = itertools.count()
+
+    async def opened(clock: Clock) -> Store:
+        store = SqliteStore(tmp_path / f"{next(files)}.db", stored(clock), clock=clock)
+        await store.open()
+        return store
+
+    for seed in range(100 if soak else 3):
+        _walk(opened, seed, 40)
+
+
+@pytest.mark.mongo_server
+def test_on_mongodb(soak: bool) -> None:
+    url = server_url()
+    for seed in range(20 if soak else 1):
+        database = new_database()
+
+        async def opened(clock: Clock, database: str = database) -> Store:
+            store = MongoStore(url, database, stored(clock), clock=clock)
+            await store.open()
+            return store
+
+        try:
+            _walk(opened, seed, 40 if soak else 12)
+        finally:
+            drop_database(url, database)

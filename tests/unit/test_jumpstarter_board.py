@@ -105,15 +105,20 @@ def test_views_are_what_is_there(steps: list[Any], last: Any) -> None:
     assert board.exporters == stored
 
 
-def test_views_that_nobody_asked_for_lately_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "_VIEWS", 2)
+@pytest.mark.parametrize(("limit", "value"), [("_VIEWS", 2), ("_ENTRIES", 5)])
+def test_views_that_nobody_asked_for_lately_are_dropped(
+    limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, limit, value)
     board = Board()
-    board.put(NAMES[0], pb.Exporter(labels={"a": "1"}))
-    first, second = board.view(SELECTORS[1]), board.view(SELECTORS[2])
-    assert board.view(SELECTORS[1]) is first
-    board.view(SELECTORS[3])
-    assert board.view(SELECTORS[1]) is first
-    assert board.view(SELECTORS[2]) is not second
+    for name_ in NAMES[:2]:
+        board.put(name_, pb.Exporter(labels={"a": "1"}))
+    a, b, c = (dialect.parse(text) for text in ("a", "a=1", "a in (1,2)"))
+    first, second = board.view(a), board.view(b)
+    assert board.view(a) is first
+    board.view(c)
+    assert board.view(a) is first
+    assert board.view(b) is not second
 
 
 def test_the_same_view_however_it_is_asked_for() -> None:
@@ -184,13 +189,21 @@ def drained(agenda: Agenda, free: set[str]) -> list[str]:
     return found
 
 
-def test_holders_come_first_and_then_whoever_has_waited_longest() -> None:
+def test_whoever_has_waited_longest_is_next() -> None:
     agenda = Agenda()
     agenda.waiting((3, "c"))
     agenda.free("e", [(1, "a"), (4, "d")])
     agenda.waiting((2, "b"))
-    agenda.holder("h")
-    assert drained(agenda, {"e"}) == ["h", "a", "b", "c", "d"]
+    assert drained(agenda, {"e"}) == ["a", "b", "c", "d"]
+
+
+def test_those_that_come_first_stay_until_they_are_dismissed() -> None:
+    agenda = Agenda()
+    for lease in "bab":
+        agenda.put_first(lease)
+    assert agenda.first == agenda.first == ["b", "a"]
+    agenda.dismiss("b")
+    assert agenda.first == ["a"] and agenda.next(lambda _: True) is None
 
 
 def test_an_exporter_is_offered_for_as_long_as_it_is_free() -> None:

@@ -49,12 +49,13 @@ def policy(id: str, *rules: dict[str, Any], only: str = "", team: str | None = N
 
 
 def lab(*found: pb.Exporter | pb.AccessPolicy, team: str = "a") -> Namespace:
-    space = Namespace(clients={ANN: pb.Client(name=ANN, labels={"team": team})})
+    space = Namespace()
+    space.put_client(ANN, pb.Client(name=ANN, labels={"team": team}))
     for one in found:
         if isinstance(one, pb.Exporter):
             space.board.put(one.name, one)
         else:
-            space.policies[one.name] = one
+            space.put_policy(one.name, one)
     return space
 
 
@@ -328,8 +329,21 @@ def test_why_there_is_no_access_names_what_would_have_matched() -> None:
 
 def test_a_client_that_is_not_known_has_no_labels() -> None:
     space = lab(exporter("e"), policy("p", team="a"))
-    space.clients.clear()
+    assert given_to(decide(lease(), space, NOW)) == ("e", 0, False)
+    space.put_client(ANN, None)
     assert reason(decide(lease(), space, NOW)).endswith("NoAccess")
+
+
+def test_what_a_client_may_have_is_known_anew_after_each_change() -> None:
+    space = lab(exporter("e"), policy("p", team="b"))
+    assert reason(decide(lease(), space, NOW)).endswith("NoAccess")
+    space.put_client(ANN, pb.Client(name=ANN, labels={"team": "b"}))
+    assert given_to(decide(lease(), space, NOW)) == ("e", 0, False)
+    space.put_policy(name("accessPolicies", "p"), policy("p", {"longest": 59}))
+    assert reason(decide(lease(), space, NOW)).endswith("NoAccess")
+    assert given_to(decide(lease(times=Times(59 * SECOND)), space, NOW))
+    space.put_policy(name("accessPolicies", "p"), None)
+    assert given_to(decide(lease(), space, NOW))
 
 
 # -- any lab
