@@ -21,7 +21,7 @@ install = $(PIP) $(1)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup stubs run-all test lint type bench soak requirements clean
+.PHONY: help setup stubs run-all demo test lint type bench soak requirements clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -72,6 +72,9 @@ stubs: $(VENV)/.installed
 
 run-all: setup ## run the services and the console until Ctrl-C
 	@exec $(BIN)/roundhouse up $(ARGS)
+
+demo: setup ## the same, with a simulated lab of a dozen exporters to lease
+	@exec $(BIN)/roundhouse up --demo $(ARGS)
 
 # --- development -------------------------------------------------------------------------------
 

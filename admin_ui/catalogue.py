@@ -56,6 +56,8 @@ class CatalogueKind:
     # Fields that filters are about most.
     fields: tuple[str, ...]
     parent: str = ""
+    # The service that keeps it.
+    floor: str = META
 
     @property
     def titles(self) -> str:
@@ -66,6 +68,10 @@ class CatalogueKind:
         """Of its addresses: `/regions/{region}`."""
         own = f"/{self.plural}/{{{self.kind}}}"
         return f"/{self.parent}s/{{{self.parent}}}{own}" if self.parent else own
+
+    def home(self, name: str) -> str:
+        """The address of the list in which the resource of this name stands."""
+        return f"/{self.plural}"
 
     @property
     def service(self) -> str:

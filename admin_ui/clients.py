@@ -16,10 +16,11 @@ from shared.rpc.client import CallFailed, Failure, Metadata, bearer, call, failu
 from shared.service.config import Config
 
 META: Final = "meta"
+JUMPSTARTER: Final = "jumpstarter"
 PIPELINES: Final = "pipelines"
 # The floors that the console has pages for. A service that is not here does not exist for it.
-FLOORS: Final[tuple[str, ...]] = (META, PIPELINES)
-TITLES: Final[Mapping[str, str]] = {META: "Meta", PIPELINES: "Pipelines"}
+FLOORS: Final[tuple[str, ...]] = (META, JUMPSTARTER, PIPELINES)
+TITLES: Final[Mapping[str, str]] = {META: "Meta", JUMPSTARTER: "Jumpstarter", PIPELINES: "Pipelines"}
 # Seconds that a page waits for one answer: a page that says "too slow" beats one that hangs.
 DEADLINE: Final = 8.0
 # Seconds for one of several that can answer a read: a service that hangs holds no page up for long.
@@ -87,8 +88,13 @@ class Clients:
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """Raises CallFailed (UNAVAILABLE) for a service that is not enabled."""
+        self.endpoint(service)
+        return self._channels[service]
+
+    def endpoint(self, service: str) -> Endpoint:
+        """Raises as `channel` does."""
         try:
-            return self._channels[service]
+            return self.endpoints[service]
         except KeyError:
             raise CallFailed(
                 Failure(grpc.StatusCode.UNAVAILABLE, f"the service {service} is not enabled here")
@@ -119,11 +125,11 @@ class Caller:
         request: Message,
         *,
         timeout: float = DEADLINE,
+        more: Metadata = (),
     ) -> Any:
-        """The answer of one unary method of `service`."""
-        return await call(
-            getattr(stub(self.clients.channel(service)), method), request, self.metadata, timeout
-        )
+        """The answer of one unary method of `service`. `more`: metadata beside the caller's own."""
+        metadata = (*self.metadata, *more)
+        return await call(getattr(stub(self.clients.channel(service)), method), request, metadata, timeout)
 
     async def admin(self, service: str, method: str, request: Message) -> Any:
         return await self.call(service, AdminServiceStub, method, request)

@@ -125,28 +125,21 @@ class ListQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class ListState(ListQuery):
+class ForwardQuery(ListQuery):
     """A list of an API that gives page tokens forward only: the tokens of the pages before stand in
     `trail`, oldest first; the first page's is empty."""
 
-    q: str = ""
-    state: str = "active"
-    namespace: str = ""
     trail: tuple[str, ...] = ()
     page: int = 1
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        state = query.get("state", "active")
+    def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
         token = query.get("page_token", "")
-        return cls(
-            **cls.given(query),
-            q=query.get("q", "").strip(),
-            state=state if state in STATES else "active",
-            namespace=query.get("namespace", "").strip(),
-            trail=unpack(query.get("trail", "")) if token else (),
-            page=_page(query.get("page", "")) if token else 1,
-        )
+        return {
+            **ListQuery.given(query),
+            "trail": unpack(query.get("trail", "")) if token else (),
+            "page": _page(query.get("page", "")) if token else 1,
+        }
 
     def next(self, token: str) -> str:
         """The query string of the page that `token` names."""
@@ -170,6 +163,25 @@ class ListState(ListQuery):
             total,
             None if self.is_first else self.previous(),
             self.next(next_token) if next_token else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListState(ForwardQuery):
+    """Of experiments, and of the audit trail."""
+
+    q: str = ""
+    state: str = "active"
+    namespace: str = ""
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        state = query.get("state", "active")
+        return cls(
+            **cls.given(query),
+            q=query.get("q", "").strip(),
+            state=state if state in STATES else "active",
+            namespace=query.get("namespace", "").strip(),
         )
 
 

@@ -1,4 +1,5 @@
-"""Live pages: one upstream watch per (service, kind), however many people look.
+"""Live pages: one upstream watch per (service, kind), however many people look. Of kinds that people
+see different parts of, there is one for each part (`scope`).
 
 A page's stream does not carry changes, it carries the page: a change upstream wakes the stream,
 which renders its list again as its own reader and sends what differs (`admin_ui.sse`). So filters,
@@ -160,11 +161,11 @@ class Hub:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._feeds: dict[tuple[str, str, str], Feed] = {}
         self.closing = asyncio.Event()
 
-    def feed(self, service: str, kind: str) -> Feed:
-        key = (service, kind)
+    def feed(self, service: str, kind: str, scope: str = "") -> Feed:
+        key = (service, kind, scope)
         if key not in self._feeds:
             self._feeds[key] = Feed(self._clients, service, kind)
         return self._feeds[key]

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from admin_ui.clients import Caller
 from admin_ui.presenters import history
@@ -18,6 +19,7 @@ from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import CallFailed, Failure, failure_of
 
+M = TypeVar("M", bound=Message)
 # Seconds that a manifest may take: thousands of objects are one commit.
 APPLY_DEADLINE: Final = 60.0
 # Versions of one object that a page shows at once.
@@ -44,6 +46,13 @@ class Records:
 
     async def get(self, kind: str, name: str) -> pb.Object:
         return await self._call("Get", pb.GetRequest(kind=kind, name=name))
+
+    async def page(self, request: pb.ListRequest) -> pb.ListResponse:
+        return await self._call("List", request)
+
+    async def message(self, kind: str, name: str, form: type[M]) -> M:
+        """What is stored, as a message of that form."""
+        return form.FromString((await self.get(kind, name)).body.value)
 
     async def named(self, kind: str, names: Sequence[str]) -> list[pb.Object]:
         """Those of these that there are, in this order."""

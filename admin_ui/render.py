@@ -16,13 +16,14 @@ import jinja2
 from aiohttp import web
 
 from admin_ui import session
-from admin_ui.catalogue import BY_KIND, DEPLOYMENT, REGION, SERVICE, CatalogueKind, address, short
-from admin_ui.clients import META, Caller, Clients
+from admin_ui.catalogue import DEPLOYMENT, REGION, SERVICE, CatalogueKind, address, short
+from admin_ui.clients import JUMPSTARTER, META, Caller, Clients
 from admin_ui.health import Monitor
+from admin_ui.lab_kinds import BY_KIND, CLIENT, EXPORTER, LEASE, LabKind
 from admin_ui.live import Hub
 from admin_ui.operations import Operations
 from admin_ui.preferences import THEMES, Preferences
-from admin_ui.presenters import failures, moments
+from admin_ui.presenters import failures, lab_forms, moments
 from admin_ui.session import People, Person
 from shared.service.config import Config
 
@@ -71,11 +72,18 @@ def _catalogued(kind: CatalogueKind, shortcut: str, *also: str) -> NavItem:
     )
 
 
+def _in_lab(kind: LabKind, shortcut: str, permission: str, *also: str) -> NavItem:
+    return NavItem(f"{kind.plural}.list", kind.titles, kind.icon, shortcut, permission, JUMPSTARTER, also)
+
+
 NAVIGATION: Final = (
     NavItem("home", "Home", "home", "h"),
     _catalogued(REGION, "r"),
     _catalogued(SERVICE, "s", "resources"),
     _catalogued(DEPLOYMENT, "d"),
+    _in_lab(EXPORTER, "e", "board.list"),
+    _in_lab(LEASE, "l", "leases.search"),
+    _in_lab(CLIENT, "c", "admin.read", "access_policies", "lab"),
     NavItem("experiments.list", "Experiments", "flask", "x", "experiments.list", "pipelines"),
     NavItem("activity", "Activity", "activity", "a", "audit.list"),
     NavItem("access", "Access", "key", "u", "tokens.list"),
@@ -126,6 +134,7 @@ def set_up(app: web.Application) -> None:
         short_name=lambda kind, name: short(name) if kind in BY_KIND else "",
         themes=THEMES,
         duration=moments.duration,
+        brief=lab_forms.brief,
         explain=failures.explain,
     )
     found.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
@@ -155,6 +164,8 @@ def context(request: web.Request) -> dict[str, Any]:
         "person": who,
         "may": lambda permission: not permission or (who is not None and who.may(permission)),
         "moment": lambda at: moments.moment(at, now=now, zone=preferences.zone),
+        "time_left": lambda at: moments.left(at, now=now),
+        "clock": lambda at, span: moments.clock(at, zone=preferences.zone, day=span == "week"),
         "preferences": preferences,
         "health": request.app[MONITOR].services,
         "auth": request.app[CONFIG].auth,

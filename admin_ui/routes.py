@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from admin_ui.catalogue import KINDS, REGION, CatalogueKind
+from admin_ui.lab_kinds import CLIENT, EXPORTER, LEASE, POLICY, LabKind
 from admin_ui.middleware import OPEN, PUBLIC, SIGNED_IN
 from admin_ui.views import (
     access,
@@ -22,7 +23,13 @@ from admin_ui.views import (
     experiment_bulk,
     experiment_writes,
     experiments,
+    exporter_writes,
+    exporters,
     home,
+    lab_people,
+    lease_bulk,
+    lease_writes,
+    leases,
     manifests,
     operations,
     pages,
@@ -40,6 +47,30 @@ class Route:
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def _read(kind: CatalogueKind) -> tuple[Route, ...]:
+    """The pages of what is stored, which are alike for all kinds."""
+    own, one, may_get = kind.plural, kind.pattern, kind.permission("get")
+    return (
+        Route("GET", f"{one}/history", f"{own}.history", "admin.read", catalogue.history),
+        Route("GET", f"{one}/history/live", f"{own}.history.live", "admin.read", catalogue.history_live),
+        Route("GET", f"{one}/raw", f"{own}.raw", may_get, catalogue.raw),
+        Route("GET", f"{one}/download.{{form}}", f"{own}.download", may_get, catalogue.download),
+        Route("GET", f"{one}/commands", f"{own}.commands", may_get, catalogue.commands),
+    )
+
+
+def _written(kind: CatalogueKind) -> tuple[Route, ...]:
+    """The same of the pages that write it."""
+    own, one = kind.plural, kind.pattern
+    return (
+        Route("GET", f"{one}/edit", f"{own}.edit", "admin.apply", manifests.edit),
+        Route("GET", f"{one}/edit/live", f"{own}.edit.live", "admin.apply", manifests.edit_live),
+        Route("POST", f"{one}/edit", f"{own}.edit.submit", "admin.apply", manifests.save),
+        Route("GET", f"{one}/delete", f"{own}.delete", "admin.delete", catalogue_delete.confirm),
+        Route("POST", f"{one}/delete", f"{own}.delete.submit", "admin.delete", catalogue_delete.delete),
+    )
+
+
 def _of_kind(kind: CatalogueKind) -> tuple[Route, ...]:
     """The pages of one kind of the catalogue. `-` is no id, so nothing is hidden by a list's own."""
     own, one = kind.plural, kind.pattern
@@ -50,16 +81,63 @@ def _of_kind(kind: CatalogueKind) -> tuple[Route, ...]:
         Route("POST", f"/{own}/-/delete", f"{own}.bulk.delete", "admin.delete", catalogue_bulk.delete),
         Route("GET", one, f"{own}.detail", may_get, catalogue.detail),
         Route("GET", f"{one}/live", f"{own}.live", may_get, catalogue.detail_live),
-        Route("GET", f"{one}/history", f"{own}.history", "admin.read", catalogue.history),
-        Route("GET", f"{one}/history/live", f"{own}.history.live", "admin.read", catalogue.history_live),
-        Route("GET", f"{one}/raw", f"{own}.raw", may_get, catalogue.raw),
-        Route("GET", f"{one}/download.{{form}}", f"{own}.download", may_get, catalogue.download),
-        Route("GET", f"{one}/commands", f"{own}.commands", may_get, catalogue.commands),
-        Route("GET", f"{one}/edit", f"{own}.edit", "admin.apply", manifests.edit),
-        Route("GET", f"{one}/edit/live", f"{own}.edit.live", "admin.apply", manifests.edit_live),
-        Route("POST", f"{one}/edit", f"{own}.edit.submit", "admin.apply", manifests.save),
-        Route("GET", f"{one}/delete", f"{own}.delete", "admin.delete", catalogue_delete.confirm),
-        Route("POST", f"{one}/delete", f"{own}.delete.submit", "admin.delete", catalogue_delete.delete),
+        *_read(kind),
+        *_written(kind),
+    )
+
+
+def _connected(kind: LabKind) -> tuple[Route, ...]:
+    """The pages of what calls a lab with a token: it is made by a form, and given a file for jmp."""
+    own, one = kind.plural, kind.pattern
+    return (
+        Route("GET", f"/{own}/-/new", f"{own}.new", "admin.apply", exporter_writes.new),
+        Route("POST", f"/{own}", f"{own}.create", "admin.apply", exporter_writes.create),
+        Route("GET", f"{one}/connect", f"{own}.connect", "tokens.issue", exporter_writes.connect),
+        Route("POST", f"{one}/connect", f"{own}.connect.submit", "tokens.issue", exporter_writes.issue),
+    )
+
+
+def _lab() -> tuple[Route, ...]:
+    one, lease = EXPORTER.pattern, LEASE.pattern
+    return (
+        Route("GET", "/exporters", "exporters.list", "board.list", exporters.list_),
+        Route("GET", "/exporters/-/live", "exporters.list.live", "board.list", exporters.list_live),
+        Route("GET", one, "exporters.detail", "admin.read", exporters.detail),
+        Route("GET", f"{one}/live", "exporters.live", "admin.read", exporters.detail_live),
+        Route("POST", f"{one}/enable", "exporters.enable", "admin.apply", exporter_writes.enable),
+        Route("POST", f"{one}/disable", "exporters.disable", "admin.apply", exporter_writes.disable),
+        *_read(EXPORTER),
+        *_written(EXPORTER),
+        *_connected(EXPORTER),
+        Route("GET", "/leases", "leases.list", "leases.search", leases.list_),
+        Route("GET", "/leases/-/live", "leases.list.live", "leases.search", leases.list_live),
+        Route("GET", "/leases/-/new", "leases.new", "leases.create", lease_writes.new),
+        Route("POST", "/leases", "leases.create", "leases.create", lease_writes.create),
+        Route("POST", "/leases/-/release", "leases.bulk.release", "leases.delete", lease_bulk.release),
+        Route("GET", lease, "leases.detail", "admin.read", leases.detail),
+        Route("GET", f"{lease}/live", "leases.live", "admin.read", leases.detail_live),
+        Route("POST", f"{lease}/extend", "leases.extend", "leases.update", lease_writes.extend),
+        Route("POST", f"{lease}/transfer", "leases.transfer", "leases.update", lease_writes.transfer),
+        Route("GET", f"{lease}/release", "leases.release", "leases.delete", lease_writes.confirm_release),
+        Route("POST", f"{lease}/release", "leases.release.submit", "leases.delete", lease_writes.release),
+        *_read(LEASE),
+        *(route for kind in (CLIENT, POLICY) for route in _people(kind)),
+        *_connected(CLIENT),
+        Route("GET", "/lab/manifest", "lab.manifest", "admin.apply", manifests.new),
+        Route("POST", "/lab/manifest", "lab.manifest.submit", "admin.apply", manifests.submit),
+        Route("GET", "/lab/manifest/lab.yaml", "lab.manifest.present", "admin.read", manifests.present),
+    )
+
+
+def _people(kind: LabKind) -> tuple[Route, ...]:
+    own, one = kind.plural, kind.pattern
+    return (
+        Route("GET", f"/{own}", f"{own}.list", "admin.read", lab_people.list_),
+        Route("GET", f"/{own}/-/live", f"{own}.list.live", "admin.read", lab_people.list_live),
+        Route("GET", one, f"{own}.detail", "admin.read", lab_people.detail),
+        Route("GET", f"{one}/live", f"{own}.live", "admin.read", lab_people.detail_live),
+        *_read(kind),
+        *_written(kind),
     )
 
 
@@ -93,6 +171,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/manifest", "manifest", "admin.apply", manifests.new),
     Route("POST", "/manifest", "manifest.submit", "admin.apply", manifests.submit),
     Route("GET", "/manifest/catalogue.yaml", "manifest.present", "admin.read", manifests.present),
+    # The lab.
+    *_lab(),
     # Experiments.
     Route("GET", "/experiments", "experiments.list", "experiments.list", experiments.list_),
     Route("GET", "/experiments/live", "experiments.list.live", "experiments.list", experiments.list_live),

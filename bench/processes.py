@@ -103,13 +103,22 @@ def pipelines(data: Path) -> AbstractContextManager[Server]:
     return service("pipelines", data)
 
 
-@contextmanager
-def bare(folder: Path, module: str = "bench.bare") -> Iterator[Server]:
+def bare(folder: Path, module: str = "bench.bare") -> AbstractContextManager[Server]:
     """The handlers of `module`, those of `bench.bare` with the answers that stand in `folder`."""
+    return _ceiling(module, folder)
+
+
+def relay(folder: Path) -> AbstractContextManager[Server]:
+    """The handler of `bench.relay`."""
+    return _ceiling("bench.relay", folder)
+
+
+@contextmanager
+def _ceiling(module: str, folder: Path) -> Iterator[Server]:
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
     command = [sys.executable, "-m", module, str(folder)]
-    with process(command, folder / "bare.log", lambda: _written(ports), {}) as server:
+    with process(command, folder / f"{module}.log", lambda: _written(ports), {}) as server:
         yield server
 
 

@@ -17,6 +17,8 @@ TITLES: Final = {
     "f": "(f) The catalogue: filters pushed down to the store, or not (pages per second)",
     "g": "(g) The catalogue: watch fan-out, beside etcd",
     "h": "(h) The catalogue: a snapshot of 10,000 regions (records per second)",
+    "i": "(i) Jumpstarter's router, beside a relay that only copies",
+    "j": "(j) Jumpstarter's leases: large labs beside small ones (per second of server CPU, or by the clock)",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 

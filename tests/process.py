@@ -30,6 +30,8 @@ class Process:
     grpc: int
     http: int
     log: Path
+    # gRPC over TLS, of services that have that port too.
+    tls: int = 0
 
     @property
     def target(self) -> str:
@@ -70,7 +72,7 @@ async def started(service: str, data: Path, **settings: str) -> AsyncIterator[Pr
         )
     try:
         found = await _ports(ports, process, log)
-        yield Process(process, found["grpc"], found["http"], log)
+        yield Process(process, found["grpc"], found["http"], log, found.get("tls", 0))
     finally:
         if process.returncode is None:
             process.kill()

@@ -79,7 +79,9 @@ def thing(kind: CatalogueKind, message: Any) -> Thing:
         title=(getattr(message, title) if title else "") or parts[-1],
         parent="/".join(parts[:-2]),
         fields=message,
-        meta=metadata(message.metadata),
+        meta=metadata(message.metadata)
+        if "metadata" in message.DESCRIPTOR.fields_by_name
+        else _plain(message),
     )
 
 
@@ -98,6 +100,12 @@ def metadata(found: meta_pb2.Meta) -> Metadata:
         tags=tuple(Label("", tag, _query(f"metadata.tags CONTAINS {_quoted(tag)}")) for tag in found.tags),
         others=tuple(_others(found)),
     )
+
+
+def _plain(message: Any) -> Metadata:
+    """Of a message without a goten.types.Meta."""
+    created, uuid = moments.from_timestamp(message.create_time), getattr(message, "uid", "")
+    return Metadata(created, None, uuid, 0, "", "", (), (), (), ())
 
 
 def _others(found: meta_pb2.Meta) -> Sequence[tuple[str, str]]:

@@ -23,6 +23,7 @@ SOURCES: Final = {
     "bootstrap": "start-up",
     "start": "start-up",
     "cli": "command line",
+    "controller": "the controller",
 }
 VERBS: Final = {
     "create": ("Created", "plus", "ok"),
@@ -36,6 +37,18 @@ VERBS: Final = {
     "redeem": ("Signed in", "user", "info"),
     "sign_out": ("Signed out", "user", "muted"),
     "compact": ("Compacted", "clock", "muted"),
+    # Of a lab.
+    "assign": ("Leased", "plug", "ok"),
+    "end": ("Ended", "clock", "muted"),
+    "release": ("Released", "restore", "info"),
+    "forget": ("Forgotten", "clock", "muted"),
+    "issue": ("Token issued", "key", "info"),
+    "register": ("Registered", "server", "ok"),
+    "unregister": ("Unregistered", "server", "muted"),
+    "report_status": ("Reported", "activity", "muted"),
+    "attach": ("Connected", "plug", "ok"),
+    "detach": ("Disconnected", "plug", "muted"),
+    "lose": ("Lost", "cross", "bad"),
 }
 _OPERATIONS: Final = {
     admin_pb2.Difference.CREATE: "create",
@@ -46,6 +59,11 @@ _OPERATIONS: Final = {
 MAX_VALUE: Final = 240
 # What the server sets with every write: it says nothing beside a change of anything else.
 _BOOKKEEPING: Final = ("metadata.update_time", "metadata.resource_version", "metadata.generation")
+# A controller's own notes on an exporter.
+_NOTES: Final = ("last_seen", "controller")
+# In the words of an exporter's page: a lease takes it, and gives it back.
+TAKEN: Final = ("Leased", "plug", "ok")
+FREED: Final = ("Freed", "restore", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +109,8 @@ def of_version(version: admin_pb2.Version) -> Entry:
     if not version.after.type_url:
         operation = "delete"
     shown = version.paths if operation == "update" else ()
-    return _entry(version, operation, changes=field_changes(before, after, shown), one=True)
+    changes = field_changes(before, after, shown)
+    return _entry(version, operation, changes=changes, one=True)
 
 
 def of_audit(entry: admin_pb2.AuditEntry) -> Entry:
@@ -101,6 +120,8 @@ def of_audit(entry: admin_pb2.AuditEntry) -> Entry:
         # Claims keep names unique: a person did not write them.
         if change.kind != "claim"
     )
+    # What came or went says more than what changed by it, and a lease more than what it holds.
+    objects = tuple(sorted(objects, key=lambda one: (one.operation == "update", one.kind == "exporter")))
     return _entry(entry, objects[0].operation if objects else "", objects=objects)
 
 
@@ -123,17 +144,23 @@ def _entry(
     parts = source.author.action.split(":")
     via = SOURCES.get(parts[0], parts[0]) if len(parts) > 1 else ""
     verb = parts[-1] if parts[-1] in VERBS else operation
-    if verb == "apply" and (one or len(objects) == 1):
+    if (verb == "apply" and (one or len(objects) == 1)) or (one and verb in ("create", "delete")):
         # Of one object, what became of it says more than the way.
         verb = operation
+    subject = source.author.subject
+    if subject.startswith(("client:", "exporter:")) and subject.count(":") == 3:
+        # Of a token of a lab: what, where, who, and a number that says nothing to people.
+        subject = " ".join((subject.split(":")[0], "/".join(subject.split(":")[1:3])))
     title, icon, tone = VERBS.get(verb, (parts[-1].replace("_", " ").capitalize() or "Wrote", "edit", "info"))
+    if held := [change for change in changes if change.path == "lease"]:
+        title, icon, tone = TAKEN if held[0].after else FREED
     return Entry(
         source.revision,
         moments.from_timestamp(source.time),
         title,
         icon,
         tone,
-        source.author.subject,
+        subject,
         via,
         source.author.request_id,
         changes,
@@ -157,7 +184,7 @@ def field_changes(
     before: Message | None, after: Message | None, paths: Iterable[str]
 ) -> tuple[FieldChange, ...]:
     """What differs at `paths`; of maps each key, of lists the elements that left and came."""
-    known = list(paths)
+    known = [path for path in paths if path.split(".")[0] not in _NOTES]
     told = [path for path in known if not path.startswith(_BOOKKEEPING)] or known
     return tuple(change for path in told for change in _differences(before, after, path))
 

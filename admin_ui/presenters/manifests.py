@@ -15,6 +15,7 @@ from admin_ui.presenters.history import Entry, FieldChange
 from shared.errors import InvalidArgument
 from shared.pb.goten_sdk.types import meta_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.pb.roundhouse.lab.v1 import lab_pb2
 
 # Differences that a page shows in full, and lines of each.
 SHOWN: Final = 100
@@ -23,6 +24,15 @@ MAX_LINES: Final = 400
 OUTPUT_ONLY: Final = (
     "create_time", "update_time", "delete_time", "uuid", "generation", "resource_version", "lifecycle",
 )  # fmt: skip
+
+# The same of what a lab keeps: fields from this number on, by the text of lab.proto, and an exporter's
+# labels under its own prefix.
+FIRST_OF_SERVER: Final = 10
+OWN_LABELS: Final = "jumpstarter.dev/"
+_LAB: Final = {message.DESCRIPTOR for message in (lab_pb2.Exporter, lab_pb2.Client, lab_pb2.AccessPolicy)}
+_OF_SERVER: Final = frozenset(
+    field.name for message in _LAB for field in message.fields if field.number >= FIRST_OF_SERVER
+)
 
 Tone = Literal["added", "removed", "same", "gap"]
 
@@ -135,8 +145,15 @@ def _digest(differences: Iterable[pb.Difference]) -> str:
 
 def stripped(message: Message) -> Message:
     """A copy without what only the server sets."""
-    copy = type(message)()
+    copy: Any = type(message)()
     copy.CopyFrom(message)
+    if copy.DESCRIPTOR in _LAB:
+        for field in copy.DESCRIPTOR.fields:
+            if field.number >= FIRST_OF_SERVER:
+                copy.ClearField(field.name)
+        for key in [key for key in getattr(copy, "labels", ()) if key.startswith(OWN_LABELS)]:
+            del copy.labels[key]
+        return copy
     field = copy.DESCRIPTOR.fields_by_name.get("metadata")
     if field is not None and field.message_type is meta_pb2.Meta.DESCRIPTOR and copy.HasField("metadata"):
         inner: Any = getattr(copy, "metadata")  # noqa: B009 - of some messages only
@@ -195,6 +212,15 @@ def _looked_into(field: Any) -> bool:
 
 
 # --- what others did meanwhile ------------------------------------------------------------------
+
+
+def by_people(entries: Iterable[Entry]) -> list[Entry]:
+    """Without those that changed nothing but what only the server sets."""
+    return [
+        entry
+        for entry in entries
+        if not entry.changes or any(change.path.split(".")[0] not in _OF_SERVER for change in entry.changes)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

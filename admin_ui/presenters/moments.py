@@ -55,6 +55,25 @@ def duration(span: timedelta) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
 
 
+def left(at: datetime, *, now: datetime) -> str:
+    """Until `at`: `2 d 3 h`, `3 h 20 min`, `29 min 5 s`, `45 s`; `no time` once it is past."""
+    seconds = int((at - now).total_seconds())
+    if seconds <= 0:
+        return "no time"
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+def clock(at: datetime, *, zone: str = "UTC", day: bool = False) -> str:
+    """`14:30`, or with `day` `Tue 5`."""
+    local = at.astimezone(zoneinfo.ZoneInfo(zone))
+    return f"{local:%a %-d}" if day else f"{local:%H:%M}"
+
+
 def from_timestamp(stamp: Timestamp) -> datetime | None:
     """None for one that was never set, which our APIs answer as 1970, or that is out of range."""
     if stamp.seconds <= 0:

@@ -24,12 +24,29 @@
     return null;
   }
   function freshenTimes(from = document) {
-    for (const time of $$("time[datetime]", from)) {
+    for (const time of $$("time[datetime]:not([data-left])", from)) {
       const text = age(Date.parse(time.dateTime));
       if (text && time.textContent !== text) time.textContent = text;
     }
   }
   setInterval(() => { if (!document.hidden) freshenTimes(); }, 15000);
+  // What is left of a time, second by second: the words of moments.left.
+  function left(at) {
+    const seconds = Math.floor((at - Date.now()) / 1000);
+    if (seconds <= 0) return "no time";
+    const days = Math.floor(seconds / 86400), hours = Math.floor(seconds / 3600) % 24, minutes = Math.floor(seconds / 60) % 60;
+    if (days) return `${days} d ${hours} h`;
+    if (hours) return `${hours} h ${minutes} min`;
+    return minutes ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
+  }
+  function countDown() {
+    if (document.hidden) return;
+    for (const time of $$("time[data-left]")) {
+      const text = left(Date.parse(time.dateTime));
+      if (time.textContent !== text) time.textContent = text;
+    }
+  }
+  setInterval(countDown, 1000);
 
   // --- copy, dismiss, submit by choosing ------------------------------------------------------
   async function copy(button) {
@@ -206,7 +223,7 @@
   $("[data-live-pause]")?.addEventListener("click", togglePause);
   document.addEventListener("visibilitychange", () => {
     // A tab in the background holds no connection: browsers allow six to a host.
-    if (document.hidden) { disconnect(); clearTimeout(retryTimer); } else { freshenTimes(); connect(); }
+    if (document.hidden) { disconnect(); clearTimeout(retryTimer); } else { freshenTimes(); countDown(); connect(); }
   });
   addEventListener("pagehide", disconnect);
   addEventListener("pageshow", connect);

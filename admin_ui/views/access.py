@@ -147,13 +147,14 @@ async def _users(request: web.Request, *, status: int = 200, **extra: Any) -> we
                 "subject": user.subject,
                 "role": user.role,
                 "disabled": user.disabled,
+                "namespaces": list(user.namespaces),
                 "created": moments.from_timestamp(user.create_time),
             }
             for user in answer.users
         ],
         "next_token": answer.next_page_token,
         "roles": ROLES,
-        "typed": {"subject": "", "role": "viewer"},
+        "typed": {"subject": "", "role": "viewer", "namespaces": ""},
         "errors": {},
         "problem": None,
         **extra,
@@ -167,6 +168,7 @@ async def put_user(request: web.Request) -> web.StreamResponse:
         subject=str(data.get("subject", "")).strip(),
         role=str(data.get("role", "")),
         disabled=data.get("disabled") == "on",
+        namespaces=list(dict.fromkeys(str(data.get("namespaces", "")).replace(",", " ").split())),
     )
     try:
         await render.caller(request).access("PutUser", pb.PutUserRequest(user=user))
@@ -178,7 +180,7 @@ async def put_user(request: web.Request) -> web.StreamResponse:
         return await _users(
             request,
             status=failures.explain(failure).status,
-            typed={"subject": user.subject, "role": user.role},
+            typed={"subject": user.subject, "role": user.role, "namespaces": " ".join(user.namespaces)},
             errors=wrong,
             problem=None if wrong else failure,
         )

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from admin_ui import render, session, sse
 from admin_ui.catalogue import BY_KIND
-from admin_ui.clients import META, PIPELINES
+from admin_ui.clients import JUMPSTARTER, META, PIPELINES
+from admin_ui.lab_kinds import KINDS as LAB
 from admin_ui.list_state import PAGE_SIZES, ListState
 from admin_ui.pipelines import KIND, Pipelines
 from admin_ui.presenters import failures, history
@@ -21,7 +22,11 @@ from shared.rpc.client import CallFailed
 
 FILTERS: Final = ("subject", "kind", "name")
 # The kinds whose writes an open trail follows, by service.
-KINDS: Final = {META: tuple(BY_KIND), PIPELINES: (KIND,)}
+KINDS: Final = {
+    META: tuple(BY_KIND),
+    JUMPSTARTER: tuple(kind.kind for kind in LAB.values()),
+    PIPELINES: (KIND,),
+}
 
 
 async def list_(request: web.Request) -> web.StreamResponse:

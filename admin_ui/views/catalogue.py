@@ -13,9 +13,10 @@ from aiohttp import web
 
 from admin_ui import render, sse
 from admin_ui.catalogue import DEPLOYMENT, KINDS, REGION, RESOURCE, SERVICE, Catalogue, CatalogueKind
-from admin_ui.clients import META, Endpoint
+from admin_ui.clients import JUMPSTARTER, META, Endpoint
+from admin_ui.lab_kinds import KINDS as LAB
 from admin_ui.list_state import PAGE_SIZES, CatalogueState
-from admin_ui.presenters import catalogue, connectivity, failures, filters
+from admin_ui.presenters import catalogue, connectivity, failures, filters, lab_commands
 from admin_ui.presenters.catalogue import Thing
 from admin_ui.presenters.history import of_version as history_of
 from admin_ui.records import Records
@@ -29,15 +30,16 @@ RELATED: Final = {"region": ("deployment",), "service": ("resource", "deployment
 
 
 def kind_of(request: web.Request) -> CatalogueKind:
-    return KINDS[request[render.ROUTE].split(".")[0]]
+    plural = request[render.ROUTE].split(".")[0]
+    return LAB.get(plural) or KINDS[plural]
 
 
-def endpoint(request: web.Request) -> Endpoint:
-    return request.app[render.CLIENTS].endpoints[META]
+def endpoint(request: web.Request, service: str = META) -> Endpoint:
+    return request.app[render.CLIENTS].endpoint(service)
 
 
-def records(request: web.Request) -> Records:
-    return Records(render.caller(request), META)
+def records(request: web.Request, service: str = META) -> Records:
+    return Records(render.caller(request), service)
 
 
 def _base(kind: CatalogueKind) -> str:
@@ -182,16 +184,17 @@ async def detail(request: web.Request) -> web.StreamResponse:
     except CallFailed as error:
         if error.failure.code is not grpc.StatusCode.NOT_FOUND:
             raise
-        return await _gone(request, error)
+        return await gone(request, error)
     values |= {"tab": "overview"}
     return await render.page(request, f"catalogue/{kind_of(request).kind}.html", values)
 
 
-async def _gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
-    """What is left of a deleted resource is its history, which says who deleted it and when."""
+async def gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
+    """What is left of a deleted resource is its history, which says who deleted it and when. Raises
+    `error` when there never was one."""
     kind = kind_of(request)
     name = kind.name(request.match_info)
-    entries, _ = await records(request).timeline(render.person(request), kind.kind, name)
+    entries, _ = await records(request, kind.floor).timeline(render.person(request), kind.kind, name)
     if not entries:
         raise error
     values = {"kind": kind, "name": name, "entries": entries, "problem": None}
@@ -222,7 +225,11 @@ _PANELS: Final = {
 
 async def load_one(request: web.Request) -> tuple[Any, dict[str, Any]]:
     kind = kind_of(request)
-    message = await Catalogue(render.caller(request)).get(kind, kind.name(request.match_info))
+    name = kind.name(request.match_info)
+    if kind.floor == META:
+        message = await Catalogue(render.caller(request)).get(kind, name)
+    else:
+        message = await records(request, kind.floor).message(kind.kind, name, kind.message)
     return message, {"kind": kind, "one": catalogue.thing(kind, message)}
 
 
@@ -290,14 +297,15 @@ async def history_live(request: web.Request) -> web.StreamResponse:
             }
         )
 
-    return await sse.stream(request, look, (), feeds=common.feeds(request, META, kind_of(request).kind))
+    kind = kind_of(request)
+    return await sse.stream(request, look, (), feeds=common.feeds(request, kind.floor, kind.kind))
 
 
 async def _load_history(request: web.Request) -> dict[str, Any]:
     """The audit trail fills in the first page only: it has no tokens in common with the history."""
     kind = kind_of(request)
     name, before = kind.name(request.match_info), request.query.get("before", "")
-    found = records(request)
+    found = records(request, kind.floor)
     (_, values), versions = await asyncio.gather(load_one(request), found.history(kind.kind, name, before))
     entries, problem = (
         ([history_of(version) for version in versions.versions], None)
@@ -321,7 +329,11 @@ async def raw(request: web.Request) -> web.StreamResponse:
 
 async def commands(request: web.Request) -> web.StreamResponse:
     _, values = await load_one(request)
-    shown = catalogue.commands_for_one(endpoint(request), kind_of(request), values["one"].name)
+    kind, name = kind_of(request), values["one"].name
+    if kind.floor == JUMPSTARTER:
+        shown = lab_commands.for_one(endpoint(request, kind.floor), kind, name)
+    else:
+        shown = catalogue.commands_for_one(endpoint(request), kind, name)
     values |= {"tab": "commands", "commands": shown}
     return await render.page(request, "catalogue/commands.html", values)
 

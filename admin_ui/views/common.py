@@ -12,12 +12,16 @@ from aiohttp import web
 from google.protobuf.message import Message
 
 from admin_ui import render, session
+from admin_ui.clients import JUMPSTARTER
 from admin_ui.list_state import ListQuery
 from admin_ui.live import Feed
 from admin_ui.presenters import failures, raw
+from shared.auth.permissions import ADMIN
 from shared.rpc.client import CallFailed, Failure
 
 T = TypeVar("T")
+# Services whose kinds are in namespaces: who is no admin sees some of them.
+CONFINED: Final = frozenset({JUMPSTARTER})
 
 _INVALID: Final = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE})
 GONE_PAGE: Final = "That page of the list is no longer there. This is the first page."
@@ -26,10 +30,12 @@ GONE_PAGE: Final = "That page of the list is no longer there. This is the first 
 def feeds(request: web.Request, service: str, *kinds: str) -> Sequence[Feed]:
     """None for those who may not watch: their pages are as new as their last reload. None of a
     service that is not enabled here."""
-    app = request.app
-    if not render.person(request).may("admin.read") or service not in app[render.CLIENTS].endpoints:
+    app, who = request.app, render.person(request)
+    if not who.may("admin.read") or service not in app[render.CLIENTS].endpoints:
         return []
-    return [app[render.HUB].feed(service, kind) for kind in kinds]
+    # A watch tells only of the namespaces of whose token it has; an admin's, of all.
+    scope = who.subject if service in CONFINED and who.role != ADMIN else ""
+    return [app[render.HUB].feed(service, kind, scope) for kind in kinds]
 
 
 def is_invalid(failure: Failure) -> bool:

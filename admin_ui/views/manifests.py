@@ -1,4 +1,4 @@
-"""Writes to the catalogue: one resource edited as YAML, and whole manifests.
+"""Writes by manifest, to the catalogue or to the lab: one resource edited as YAML, and whole manifests.
 
 Nothing is written before a preview. What is applied is what was shown: applying looks again, at one
 revision, and shows the new differences instead when they are others.
@@ -19,12 +19,12 @@ from aiohttp.web_request import FileField
 from multidict import MultiDictProxy
 
 from admin_ui import render, session, sse
-from admin_ui.catalogue import BY_KIND, KINDS, CatalogueKind, address, short
-from admin_ui.clients import META
+from admin_ui.catalogue import CatalogueKind, address, short
 from admin_ui.presenters import catalogue, failures, manifests, raw
 from admin_ui.presenters.history import Entry, unpack
 from admin_ui.presenters.manifests import Preview
 from admin_ui.records import Records
+from admin_ui.shelves import CATALOGUE, LAB, SKELETONS, Shelf
 from admin_ui.views import common
 from admin_ui.views.catalogue import endpoint, kind_of, records
 from shared.admin import document
@@ -38,31 +38,15 @@ LOOKED_UP: Final = 20
 # Of the present catalogue: resources that a download has, and characters that the editor takes.
 MAX_PRESENT: Final = 20_000
 MAX_EDITED: Final = 400_000
-TOO_MUCH: Final = "The catalogue is too large for this page. In a terminal: roundhouse export"
-SKELETONS: Final = {
-    "region": """regions:
-- name: regions/
-  title:
-  location: {continent: , country: , city: , cloud: }
-  connectivity_scores:
-  - {dest: regions/, score: 10}
-""",
-    "service": """services:
-- name: services/
-  display_name:
-  current_version: v1
-  all_versions: [v1]
-""",
-    "resource": """resources:
-- name: services/SERVICE/resources/
-  plural_name:
-  is_regional: false
-""",
-    "deployment": """deployments:
-- name: regions/REGION/deployments/
-  service: services/
-""",
-}
+TOO_MUCH: Final = "The {noun} is too large for this page. In a terminal: roundhouse export"
+
+
+def _shelf(request: web.Request) -> Shelf:
+    return LAB if request[render.ROUTE].startswith(LAB.route) else CATALOGUE
+
+
+def _shelf_of(kind: CatalogueKind) -> Shelf:
+    return LAB if kind.floor == LAB.floor else CATALOGUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +121,13 @@ async def carry_out(found: Records, manifest: str, typed: Typed) -> Outcome:
 
 async def new(request: web.Request) -> web.StreamResponse:
     """The editor: empty, with a skeleton of one kind, or with the present catalogue."""
-    text = SKELETONS.get(request.query.get("kind", ""), "")
+    kind = request.query.get("kind", "")
+    text = SKELETONS[kind] if kind in _shelf(request).kinds else ""
     note = ""
     if "present" in request.query:
         found = await _present(request)
         if found is None or len(found) > MAX_EDITED:
-            note = TOO_MUCH
+            note = TOO_MUCH.format(noun=_shelf(request).noun)
         else:
             text = found
     return await _page(request, Typed(text, apply=False, digest="", seen=0), note=note)
@@ -159,13 +144,14 @@ async def submit(request: web.Request) -> web.StreamResponse:
     if not text.strip():
         return await _page(request, typed, note="There is nothing to apply yet.", status=400)
     try:
-        outcome = await carry_out(records(request), text, typed)
+        outcome = await carry_out(records(request, _shelf(request).floor), text, typed)
     except CallFailed as error:
         return await _page(request, typed, **_refused(error))
     if outcome.applied:
         await _told(request, outcome)
-        first = next((change.kind for change in outcome.preview.changes), "region")
-        return render.redirect(f"/{BY_KIND[first].plural}" if first in BY_KIND else "/")
+        known = _shelf(request).kinds
+        places = [known[c.kind].home(c.name) for c in outcome.preview.changes if c.kind in known]
+        return render.redirect((places or [next(iter(known.values())).home("")])[0])
     theirs = await _meanwhile(request, outcome, typed) if outcome.other else ()
     status = 409 if outcome.other else 200
     return await _page(request, typed, outcome=outcome, theirs=theirs, status=status)
@@ -195,7 +181,8 @@ async def _meanwhile(request: web.Request, outcome: Outcome, typed: Typed) -> Se
         return ()
     found: list[tuple[str, Entry]] = []
     for change in outcome.preview.changes[:LOOKED_UP]:
-        told = await common.attempt(records(request).since(change.kind, change.name, typed.seen))
+        asked = records(request, _shelf(request).floor).since(change.kind, change.name, typed.seen)
+        told = await common.attempt(asked)
         if not isinstance(told, Failure):
             found += [(change.name, entry) for entry in told]
     return sorted(found, key=lambda pair: -pair[1].revision)
@@ -212,16 +199,18 @@ async def _page(
     note: str = "",
     status: int = 200,
 ) -> web.Response:
+    shelf = _shelf(request)
     values = {
         "typed": typed,
-        "kinds": KINDS.values(),
+        "shelf": shelf,
+        "kinds": shelf.kinds.values(),
         "outcome": outcome,
         "preview": outcome.preview if outcome else None,
         "theirs": theirs,
         "wrong": wrong,
         "problem": problem,
         "note": note,
-        "commands": catalogue.commands_for_apply(endpoint(request), prune=typed.prune),
+        "commands": catalogue.commands_for_apply(endpoint(request, shelf.floor), prune=typed.prune),
     }
     return await render.page(request, "catalogue/manifest.html", values, status=status)
 
@@ -240,23 +229,24 @@ async def present(request: web.Request) -> web.StreamResponse:
     """The present catalogue as a file that `apply` takes back."""
     text = await _present(request)
     if text is None:
-        await session.flash(request, TOO_MUCH, tone="warn")
-        return render.redirect("/manifest")
-    return common.attachment(text, "catalogue", "yaml")
+        await session.flash(request, TOO_MUCH.format(noun=_shelf(request).noun), tone="warn")
+        return render.redirect(render.url(request.app, _shelf(request).route))
+    return common.attachment(text, _shelf(request).noun, "yaml")
 
 
 async def _present(request: web.Request) -> str | None:
     """None when there is more than one page should hold."""
-    lists: dict[str, list[Any]] = {kind.plural: [] for kind in KINDS.values()}
+    shelf = _shelf(request)
+    lists: dict[str, list[Any]] = {kind.plural: [] for kind in shelf.kinds.values()}
     count = 0
-    async with contextlib.aclosing(records(request).export(list(BY_KIND))) as objects:
+    async with contextlib.aclosing(records(request, shelf.floor).export(list(shelf.kinds))) as objects:
         async for found in objects:
             count += 1
             if count > MAX_PRESENT:
                 return None
             message = unpack(found.body)
             if message is not None:
-                lists[BY_KIND[found.kind].plural].append(manifests.editable(message))
+                lists[shelf.kinds[found.kind].plural].append(manifests.editable(message))
     return await asyncio.to_thread(raw.to_yaml, lists)
 
 
@@ -265,7 +255,7 @@ async def _present(request: web.Request) -> str | None:
 
 async def edit(request: web.Request) -> web.StreamResponse:
     kind = kind_of(request)
-    found = await records(request).get(kind.kind, kind.name(request.match_info))
+    found = await records(request, kind.floor).get(kind.kind, kind.name(request.match_info))
     message = unpack(found.body)
     text = raw.to_yaml(manifests.editable(message)) if message is not None else ""
     typed = Typed(text, apply=False, digest="", seen=0, base=text, revision=found.revision)
@@ -278,10 +268,10 @@ async def edit_live(request: web.Request) -> web.StreamResponse:
     name = kind.name(request.match_info)
 
     async def look() -> sse.View:
-        theirs = await records(request).since(kind.kind, name, revision)
+        theirs = manifests.by_people(await records(request, kind.floor).since(kind.kind, name, revision))
         return sse.View(parts={"stale": render.part(request, "catalogue/_stale.html", {"theirs": theirs})})
 
-    return await sse.stream(request, look, (), feeds=common.feeds(request, META, kind.kind))
+    return await sse.stream(request, look, (), feeds=common.feeds(request, kind.floor, kind.kind))
 
 
 async def save(request: web.Request) -> web.StreamResponse:
@@ -295,7 +285,7 @@ async def save(request: web.Request) -> web.StreamResponse:
         return await _editor(request, kind, typed, wrong=wrong, status=400)
     if not changes:
         return await _editor(request, kind, typed, note="Nothing is changed yet.")
-    found = records(request)
+    found = records(request, kind.floor)
     manifest = json.dumps({kind.plural: [{"name": name, **changes}]}, ensure_ascii=False)
     try:
         # Gone, the manifest would make it anew, out of the changed fields alone.
@@ -345,12 +335,12 @@ async def _editor(
     status: int = 200,
 ) -> web.Response:
     name = kind.name(request.match_info)
-    theirs = await common.attempt(records(request).since(kind.kind, name, typed.revision))
-    if isinstance(theirs, Failure):
-        theirs = []
+    theirs = await common.attempt(records(request, kind.floor).since(kind.kind, name, typed.revision))
+    theirs = [] if isinstance(theirs, Failure) else manifests.by_people(theirs)
     mine = outcome.preview.changes[0].fields if outcome and outcome.preview.changes else ()
     values = {
         "kind": kind,
+        "shelf": _shelf_of(kind).route,
         "name": name,
         "typed": typed,
         "outcome": outcome,

@@ -11,7 +11,7 @@ from admin_ui import render, sse
 from admin_ui.middleware import require
 from admin_ui.operations import VERBS, Item, Operation
 from admin_ui.presenters import failures
-from admin_ui.views import catalogue_bulk, experiment_bulk
+from admin_ui.views import catalogue_bulk, experiment_bulk, lease_bulk
 from admin_ui.views.bulk import Many, run
 
 # Lines that a page shows; failures come first, so none of them hides behind the successes.
@@ -20,11 +20,11 @@ SHOWN: Final = 200
 
 def _many(request: web.Request, noun: str) -> Many:
     """What an operation wrote, for who asks now."""
-    return (
-        experiment_bulk.Experiments(request)
-        if noun == "experiment"
-        else catalogue_bulk.of_noun(request, noun)
-    )
+    own: dict[str, type[experiment_bulk.Experiments | lease_bulk.Leases]] = {
+        "experiment": experiment_bulk.Experiments,
+        "lease": lease_bulk.Leases,
+    }
+    return own[noun](request) if noun in own else catalogue_bulk.of_noun(request, noun)
 
 
 async def detail(request: web.Request) -> web.StreamResponse:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from aiohttp import web
 
 from admin_ui import preferences as prefs
 from admin_ui import render
 from admin_ui.list_state import ListState
-from admin_ui.presenters import experiments, failures, history
+from admin_ui.presenters import experiments, failures, history, lab
 from admin_ui.presenters.history import Entry, FieldChange
 from admin_ui.security import safe_next
 from admin_ui.session import is_secure
+from shared.pb.roundhouse.lab.v1 import lab_service_pb2
+
+# Of exporters, for the pattern of a bar.
+SAMPLE: Final = {
+    lab_service_pb2.FREE: 5,
+    lab_service_pb2.LEASED: 3,
+    lab_service_pb2.NOT_READY: 1,
+    lab_service_pb2.OFFLINE: 2,
+    lab_service_pb2.DISABLED: 1,
+}
 
 
 async def preferences(request: web.Request) -> web.Response:
@@ -71,6 +82,10 @@ async def patterns(request: web.Request) -> web.Response:
         "rows": rows,
         "entries": entries,
         "list": ListState(),
+        "counts": lab.counts(
+            lab_service_pb2.Count(state=state, count=count) for state, count in SAMPLE.items()
+        ),
+        "soon": now + timedelta(minutes=29, seconds=5),
         "here": "/experiments",
         "explanations": [*failures.EXPLANATIONS.values(), *failures.PLAIN.values()],
     }

@@ -44,7 +44,7 @@ _YOUNG_TRIES: Final = 4
 _SWEEPER: Final = Author("roundhouse", "auth:token:sweep")
 
 # Everyone, when authentication is switched off.
-EVERYONE: Final = Identity("anonymous", permissions.ADMIN, permissions.permissions_of(permissions.ADMIN))
+EVERYONE: Final = Identity("anonymous", permissions.ADMIN, permissions.EVERYTHING)
 
 
 @dataclass(frozen=True, slots=True)

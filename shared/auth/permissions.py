@@ -33,6 +33,22 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
         "experiments.delete": OPERATOR,
         "experiments.archive": OPERATOR,
         "experiments.unarchive": OPERATOR,
+        # Jumpstarter, for clients and for staff that acts as one.
+        "exporters.get": VIEWER,
+        "exporters.list": VIEWER,
+        "leases.get": VIEWER,
+        "leases.list": VIEWER,
+        "leases.create": OPERATOR,
+        "leases.update": OPERATOR,
+        "leases.delete": OPERATOR,
+        "leases.release": OPERATOR,
+        "leases.dial": OPERATOR,
+        "tokens.rotate": OPERATOR,
+        # Jumpstarter, for whoever runs a lab.
+        "queue.list": VIEWER,
+        "board.list": VIEWER,
+        "leases.search": VIEWER,
+        "tokens.issue": OPERATOR,
         # Meta: the strings of the API's own contract.
         **{f"{_META}{xs}.{verb}": VIEWER for xs in _CATALOGUE for verb in _META_VERBS},
         # The internal API: current objects, their history and their changes, of every kind.
@@ -55,10 +71,50 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+# Roles beside those, of tokens that stand for a client or an exporter of Jumpstarter and for nobody
+# else: nobody is given one by name, and neither is more or less than another role.
+JUMPSTARTER_CLIENT: Final = "jumpstarter.client"
+JUMPSTARTER_EXPORTER: Final = "jumpstarter.exporter"
+
+# What those may: what the RPCs of each ask for.
+APART: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        JUMPSTARTER_CLIENT: frozenset(
+            {
+                "exporters.get",
+                "exporters.list",
+                "leases.get",
+                "leases.list",
+                "leases.create",
+                "leases.update",
+                "leases.delete",
+                "leases.release",
+                "leases.dial",
+                "tokens.rotate",
+            }
+        ),
+        JUMPSTARTER_EXPORTER: frozenset(
+            {
+                "exporters.register",
+                "exporters.unregister",
+                "exporters.reportStatus",
+                "exporters.status",
+                "exporters.listen",
+                "exporters.audit",
+                "exporters.endpoints",
+                "leases.release",
+            }
+        ),
+    }
+)
+
 _V1 = "/api.ExperimentService/"
 _V2 = "/kubeflow.pipelines.backend.api.v2beta1.ExperimentService/"
 _ADMIN = "/roundhouse.admin.v1.AdminService/"
 _ACCESS = "/roundhouse.admin.v1.AccessService/"
+_CLIENT = "/jumpstarter.client.v1.ClientService/"
+_CONTROLLER = "/jumpstarter.v1.ControllerService/"
+_LAB = "/roundhouse.lab.v1.LabService/"
 
 
 def _catalogue() -> Mapping[str, str]:
@@ -98,6 +154,33 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         f"{_V2}UnarchiveExperiment": "experiments.unarchive",
         "/api.HealthzService/GetHealthz": PUBLIC,
         "/kubeflow.pipelines.backend.api.v2beta1.HealthzService/GetHealthz": PUBLIC,
+        f"{_CLIENT}GetExporter": "exporters.get",
+        f"{_CLIENT}ListExporters": "exporters.list",
+        f"{_CLIENT}GetLease": "leases.get",
+        f"{_CLIENT}ListLeases": "leases.list",
+        f"{_CLIENT}CreateLease": "leases.create",
+        f"{_CLIENT}UpdateLease": "leases.update",
+        f"{_CLIENT}DeleteLease": "leases.delete",
+        f"{_CLIENT}RotateToken": "tokens.rotate",
+        f"{_CONTROLLER}Register": "exporters.register",
+        f"{_CONTROLLER}Unregister": "exporters.unregister",
+        f"{_CONTROLLER}ReportStatus": "exporters.reportStatus",
+        f"{_CONTROLLER}Listen": "exporters.listen",
+        f"{_CONTROLLER}Status": "exporters.status",
+        f"{_CONTROLLER}AuditStream": "exporters.audit",
+        f"{_CONTROLLER}GetServiceEndpoints": "exporters.endpoints",
+        f"{_CONTROLLER}Dial": "leases.dial",
+        f"{_CONTROLLER}GetLease": "leases.get",
+        f"{_CONTROLLER}RequestLease": "leases.create",
+        f"{_CONTROLLER}ReleaseLease": "leases.release",
+        f"{_CONTROLLER}ListLeases": "leases.list",
+        # The handler asks for a router token, which only ControllerService makes.
+        "/jumpstarter.v1.RouterService/Stream": PUBLIC,
+        f"{_LAB}IssueToken": "tokens.issue",
+        f"{_LAB}ListQueue": "queue.list",
+        f"{_LAB}ListBoard": "board.list",
+        f"{_LAB}ListLeases": "leases.search",
+        f"{_LAB}ListNamespaces": "board.list",
         f"{_ADMIN}ListKinds": "admin.read",
         f"{_ADMIN}Get": "admin.read",
         f"{_ADMIN}List": "admin.read",
@@ -127,7 +210,7 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def _rank(role: str) -> int:
-    """How much a role may; -1 for one that is unknown here."""
+    """How much a role may; -1 for one that is unknown or stands apart."""
     return ROLE_NAMES.index(role) if role in ROLE_NAMES else -1
 
 
@@ -139,9 +222,13 @@ ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 
 
+# Whatever any RPC asks for.
+EVERYTHING: Final = frozenset(GRANTS).union(*APART.values())
+
+
 def permissions_of(role: str) -> frozenset[str]:
     """All that `role` may; nothing when it is unknown here."""
-    return ROLES.get(role, frozenset())
+    return ROLES.get(role) or APART.get(role, frozenset())
 
 
 def lesser(one: str, other: str) -> str:

@@ -8,26 +8,15 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from shared.cli import render, suite
+from shared.cli import jumpstarter, render, suite
+from shared.cli.parameters import Duration
 from shared.cli.yard import CommandError, Yard, run, where
 from shared.errors import InvalidArgument
 from shared.pb.roundhouse.admin.v1 import access_pb2, access_pb2_grpc
 from shared.rpc.client import CallFailed
-from shared.service.config import CONSOLE, duration
+from shared.service.config import CONSOLE
 
 Access = access_pb2_grpc.AccessServiceStub
-
-
-class Duration(click.ParamType):
-    """`30m`, `24h`, `400d`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        try:
-            return duration(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
 
 
 async def call(yard: Yard, method: str, request: Message) -> Any:
@@ -108,6 +97,9 @@ def revoke(yard: Yard, id_: str) -> None:
     """Revoke the token of that id: no call with it succeeds any more."""
     found = run(call(yard, "RevokeToken", access_pb2.RevokeTokenRequest(id=id_)))
     click.echo(f"revoked {found.id} of {found.subject}")
+
+
+token.add_command(jumpstarter.token)
 
 
 async def sign_in_link(yard: Yard, *, subject: str, role: str, ttl: timedelta | None = None) -> str:

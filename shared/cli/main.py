@@ -25,6 +25,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "history": ("trail", "history", "Show the versions of one object."),
     "audit": ("trail", "audit", "Show who wrote what."),
     "token": ("access", "token", "Create, list and revoke tokens."),
+    "user": ("users", "user", "Store users: their roles and namespaces."),
+    "jumpstarter": ("jumpstarter", "jumpstarter", "Connect clients and exporters of a lab."),
     "sign-in": ("access", "sign_in", "Print a link that signs in to the console, once."),
     "doctor": ("doctor", "doctor", "Check the installation and the running services."),
     "backup": ("backup", "backup", "Copy the databases, keys and tokens, consistently."),

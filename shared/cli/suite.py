@@ -14,10 +14,11 @@ from shared.service.config import CONSOLE, PORTS, Config
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process: `python -m <module>`."""
+    """One process: `python -m <module>`. One that does not `serve` has no ports."""
 
     name: str
     module: str
+    serves: bool = True
 
     @property
     def is_console(self) -> bool:
@@ -27,6 +28,10 @@ class Program:
 MODULES: Final[dict[str, str]] = {
     name: "admin_ui" if name == CONSOLE else f"services.{name}" for name in PORTS
 }
+
+
+# What `up --demo` runs beside the services.
+SIMULATION: Final = Program("simulation", "services.jumpstarter.simulation", serves=False)
 
 
 def exists(name: str) -> bool:
@@ -46,9 +51,12 @@ def services(config: Config) -> list[Program]:
     ]
 
 
-def programs(config: Config, *, console: bool = True) -> list[Program]:
-    """What `roundhouse up` runs. `only` chooses among the services; the console runs as well."""
+def programs(config: Config, *, console: bool = True, demo: bool = False) -> list[Program]:
+    """What `roundhouse up` runs. `only` chooses among the services; the console runs as well, and
+    with `demo` the simulated lab."""
     found = services(config)
+    if demo and any(program.name == "jumpstarter" for program in found):
+        found.append(SIMULATION)
     if console and exists(CONSOLE):
         found.append(Program(CONSOLE, MODULES[CONSOLE]))
     return found

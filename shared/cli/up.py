@@ -36,8 +36,14 @@ _SINGLE: Final = ("grpc_port", "http_port", "ports_file")
 @click.option("--store", help="`sqlite` or a mongodb:// URL.  [default: sqlite]")
 @click.option("--only", help="Services to run, between commas.  [default: all]")
 @click.option("--no-console", is_flag=True, help="Run the services alone.")
+@click.option("--demo", is_flag=True, help="Also run a simulated lab of a dozen exporters.")
 def up(
-    data: Path | None, base_port: int | None, store: str | None, only: str | None, no_console: bool
+    data: Path | None,
+    base_port: int | None,
+    store: str | None,
+    only: str | None,
+    no_console: bool,
+    demo: bool,
 ) -> None:
     """Run the services and the console until Ctrl-C; restart what dies.
 
@@ -47,7 +53,7 @@ def up(
         suite.check_only(filter(None, (name.strip() for name in only.split(","))))
     yard = load(data=data, base_port=base_port, store=store, only=only)
     check(yard.config)
-    programs = suite.programs(yard.config, console=not no_console)
+    programs = suite.programs(yard.config, console=not no_console, demo=demo)
     if not programs:
         raise CommandError("nothing to run: no service is part of this set")
     raise SystemExit(run(Up(yard, programs).run()))
@@ -115,6 +121,9 @@ class Up:
         finally:
             held.release()
 
+    def _serving(self) -> list[Program]:
+        return [program for program in self.programs if program.serves]
+
     def _prepare(self) -> None:
         for folder in (self.data, self.run_folder, self.logs_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,9 +147,11 @@ class Up:
     def _check_ports(self) -> None:
         config = self.yard.config
         taken = []
-        for program in self.programs:
+        for program in self._serving():
             grpc, http = config.counted_ports(program.name)
             uses = [("HTTP", http)] if program.is_console else [("gRPC", grpc), ("REST", http)]
+            if tls := config.tls_port(program.name):
+                uses.append(("gRPC over TLS", tls))
             for use, port in uses:
                 if ports.is_taken(config.host, port):
                     taken.append(f"  {port} ({program.name} {use}) by {ports.holder(port)}")
@@ -224,9 +235,10 @@ class Up:
             self.followers[event.program].mark()
             if event.again:
                 say(f"{event.program} is started again (pid {event.pid})")
-                task = asyncio.create_task(self._recovered(event))
-                self.recovering.add(task)
-                task.add_done_callback(self.recovering.discard)
+                if any(program.name == event.program for program in self._serving()):
+                    task = asyncio.create_task(self._recovered(event))
+                    self.recovering.add(task)
+                    task.add_done_callback(self.recovering.discard)
         elif isinstance(event, Said):
             say(f"supervisor: {event.text}")
 
@@ -249,7 +261,7 @@ class Up:
         config = self.yard.config
         seconds = time.monotonic() - self.started
         lines = [f"Roundhouse is ready in {seconds:.1f} s; data and logs are in {self.data}"]
-        for program in self.programs:
+        for program in self._serving():
             if program.is_console:
                 lines.append(f"  console      {await self._sign_in()}")
             else:
@@ -273,7 +285,7 @@ class Up:
     async def _ready(self) -> None:
         from shared.cli.readiness import Prober
 
-        waiting = {program.name: "" for program in self.programs}
+        waiting = {program.name: "" for program in self._serving()}
         mention = time.monotonic() + _SLOW
         async with Prober(tls_ca=self.yard.config.tls_ca) as prober:
             while waiting:

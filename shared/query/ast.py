@@ -68,6 +68,16 @@ class HasEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryOrder:
+    """The map's text under `key` is an int64 in decimal digits, below or above `value`."""
+
+    field: str
+    key: str
+    operator: Literal["<", ">"]
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class NameMatches:
     """The resource name equals `pattern`, in which `-` stands for any id."""
 
@@ -116,5 +126,19 @@ class Or:
     items: tuple[Node, ...]
 
 
-Node = Compare | In | Substring | Has | HasEntries | NameMatches | Like | IsNull | IsNan | Not | And | Or
+Node = (
+    Compare
+    | In
+    | Substring
+    | Has
+    | HasEntries
+    | EntryOrder
+    | NameMatches
+    | Like
+    | IsNull
+    | IsNan
+    | Not
+    | And
+    | Or
+)
 EVERYTHING = And(())

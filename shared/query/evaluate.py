@@ -11,6 +11,7 @@ from shared.query import like
 from shared.query.ast import (
     And,
     Compare,
+    EntryOrder,
     Has,
     HasEntries,
     In,
@@ -23,6 +24,7 @@ from shared.query.ast import (
     Or,
     Substring,
 )
+from shared.query.labels import integer
 from shared.query.schema import Field, Schema
 from shared.storage.port import NULL, Value
 
@@ -71,6 +73,8 @@ def compile(node: Node, schema: Schema) -> Predicate:
             return _some(schema[name], lambda element: bool(element == value))
         case HasEntries(name, entries):
             return _has_entries(schema[name].get, entries)
+        case EntryOrder(name, key, op, value):
+            return _entry_order(schema[name].get, key, _ORDER[op], value)
         case NameMatches(name, pattern):
             return _some(schema[name], _full_match("/".join(map(_id, pattern.split("/")))))
         case Like(name, pattern):
@@ -109,6 +113,16 @@ def _has_entries(get: Callable[[Any], Any], entries: tuple[tuple[str, Any], ...]
     def test(message: Any) -> bool:
         found = get(message)
         return all(key in found and (value is None or found[key] == value) for key, value in entries)
+
+    return test
+
+
+def _entry_order(
+    get: Callable[[Any], Any], key: str, compare: Callable[[Any, Any], bool], bound: int
+) -> Predicate:
+    def test(message: Any) -> bool:
+        number = integer(get(message).get(key, ""))
+        return number is not None and compare(number, bound)
 
     return test
 

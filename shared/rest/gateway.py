@@ -20,7 +20,7 @@ from shared.rest.path_template import Found, Missed, Router, parse
 from shared.rest.style import GOOGLE, Style
 from shared.rest.transcode import Transcoder
 from shared.rpc.interceptors import REQUEST_ID
-from shared.rpc.method import Method
+from shared.rpc.method import Metadata, Method
 from shared.rpc.status import Status
 
 Api = tuple[Sequence[Method], Style]
@@ -40,11 +40,11 @@ class Calls(Protocol):
     """`shared.rpc.interceptors.Pipeline`."""
 
     async def unary(
-        self, method: Method, read: Callable[[], Any], metadata: Mapping[str, str], transport: str
+        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
     ) -> Message | bytes: ...
 
     def stream(
-        self, method: Method, read: Callable[[], Any], metadata: Mapping[str, str], transport: str
+        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
     ) -> AsyncIterator[Message | bytes]: ...
 
 
@@ -80,6 +80,8 @@ class Gateway:
         for rule in method.rules:
             if method.client_streaming:
                 raise ValueError(f"{method.path} streams from the client: it can have no HTTP rule")
+            if method.raw:
+                raise ValueError(f"{method.path} takes bytes: it can have no HTTP rule")
             try:
                 template = parse(rule.path)
                 transcoder = Transcoder(method.request, rule, template, style)
@@ -111,7 +113,7 @@ class Gateway:
             return _failed(errors.of(error), style, identifier)
 
     async def _answer(
-        self, request: web.BaseRequest, found: Found[_Route], query: str, metadata: Mapping[str, str]
+        self, request: web.BaseRequest, found: Found[_Route], query: str, metadata: Metadata
     ) -> web.StreamResponse:
         route = found.target
         data, broken = b"", ""
@@ -143,7 +145,7 @@ class Gateway:
         request: web.BaseRequest,
         route: _Route,
         read: Callable[[], Message],
-        metadata: Mapping[str, str],
+        metadata: Metadata,
         *,
         events: bool,
         indent: bool,
@@ -193,13 +195,13 @@ def _target(raw: str) -> tuple[str, str]:
     return path, query
 
 
-def _is_pretty(query: str, metadata: Mapping[str, str]) -> bool:
+def _is_pretty(query: str, metadata: Metadata) -> bool:
     if "application/json+pretty" in metadata.get("accept", ""):
         return True
     return any(pair.partition("=")[0] == "pretty" for pair in query.split("&"))
 
 
-async def _unary(data: bytes, metadata: Mapping[str, str]) -> web.Response:
+async def _unary(data: bytes, metadata: Metadata) -> web.Response:
     headers = {"Content-Type": _JSON, "X-Request-Id": metadata[REQUEST_ID]}
     if len(data) > body.GZIP_FROM:
         headers["Vary"] = "Accept-Encoding"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from multidict import CIMultiDictProxy
 
 from shared.rpc.interceptors import REQUEST_ID, new_request_id, request_id
+from shared.rpc.method import Metadata
 
 
-class Headers(Mapping[str, str]):
+class Headers(Metadata):
     """By lower-case name, the first of each, always valid Unicode. Nothing is copied: few of a
     request's headers are ever asked for. A request id is always there: the caller's, if it is a
     decent one, or a new one."""
@@ -39,3 +41,8 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    @property
+    def repeated(self) -> frozenset[str]:
+        counts = Counter(name.lower() for name, _ in self._given.items())
+        return frozenset(name for name, count in counts.items() if count > 1)

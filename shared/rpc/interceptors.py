@@ -12,17 +12,16 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from shared.auth.identity import Identity
 from shared.auth.policy import authorize
 from shared.errors import ResourceExhausted, Unauthenticated, Unavailable
 from shared.rpc import status as statuses
 from shared.rpc.deadline import Deadline
-from shared.rpc.method import PUBLIC, Call, Method
+from shared.rpc.method import PUBLIC, Authenticator, Call, Metadata, Method
 from shared.rpc.metrics import RpcMetrics
 from shared.rpc.status import Status, StatusError
 
@@ -32,11 +31,6 @@ REQUEST_ID = "x-request-id"
 # Seconds after which a message on a stream waits for another look at the token.
 _RECHECK = 1.0
 _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+-]{1,128}")
-
-
-class Authenticator(Protocol):
-    async def authenticate(self, metadata: Mapping[str, str]) -> Identity:
-        """Raises Unauthenticated."""
 
 
 def request_id(metadata: Mapping[str, str]) -> str:
@@ -60,7 +54,7 @@ class Pipeline:
         authenticator: Authenticator,
         metrics: RpcMetrics,
         *,
-        max_streams: int = 2000,
+        max_streams: int = 20_000,
         max_stream_age: float = 0.0,
     ) -> None:
         """`max_stream_age`: seconds after which a stream ends with Unavailable; 0 lets it run."""
@@ -71,7 +65,7 @@ class Pipeline:
         self._streams = 0
 
     async def unary(
-        self, method: Method, read: Callable[[], Any], metadata: Mapping[str, str], transport: str
+        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
     ) -> Message | bytes:
         started = time.perf_counter()
         code = StatusCode.CANCELLED
@@ -90,7 +84,7 @@ class Pipeline:
             self._metrics.ended(method, transport, code)
 
     async def stream(
-        self, method: Method, read: Callable[[], Any], metadata: Mapping[str, str], transport: str
+        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
     ) -> AsyncIterator[Message | bytes]:
         code = StatusCode.CANCELLED
         call = Call(method, metadata[REQUEST_ID], metadata, transport)
@@ -132,7 +126,8 @@ class Pipeline:
     async def _admit(self, call: Call) -> None:
         if call.method.permission == PUBLIC:
             return
-        call.identity = await self._authenticator.authenticate(call.metadata)
+        authenticator = call.method.authenticator or self._authenticator
+        call.identity = await authenticator.authenticate(call.metadata)
         authorize(call.identity, call.method.permission)
 
     def _until(self, call: Call, opened: float) -> tuple[float | None, Exception]:
@@ -142,7 +137,7 @@ class Pipeline:
         if age and (token is None or opened + age - time.monotonic() < token):
             old = Unavailable("the stream has reached its greatest age; open it anew")
             return opened + age - time.monotonic(), old
-        return token, Unauthenticated("the token expired while the stream was open; get a new one")
+        return token, Unauthenticated("the bearer token is expired: it ran out while the stream was open")
 
     def _failed(self, call: Call, error: Exception) -> Status:
         found = statuses.of(error)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -14,6 +15,36 @@ from google.protobuf.message_factory import GetMessageClass
 from shared.auth.identity import ANONYMOUS, Identity
 from shared.auth.permissions import PUBLIC as PUBLIC
 from shared.storage.port import Author
+
+
+class Metadata(Mapping[str, str]):
+    """What a caller sent beside the request: lower-case names, the first value of each."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def repeated(self) -> frozenset[str]:
+        """The names that were sent more than once."""
+
+
+class MetadataDict(dict[str, str], Metadata):
+    """Metadata that is read already: `MetadataDict({"jumpstarter-kind": "Client"}, repeated={...})`."""
+
+    __slots__ = ("_repeated",)
+
+    def __init__(self, values: Mapping[str, str] | None = None, repeated: Iterable[str] = ()) -> None:
+        super().__init__(values or {})
+        self._repeated = frozenset(repeated)
+
+    @property
+    def repeated(self) -> frozenset[str]:
+        return self._repeated
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, metadata: Metadata) -> Identity:
+        """Raises Unauthenticated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +61,7 @@ class Method:
     """`handler(request, call)`: a coroutine for a unary answer, an async generator for a stream.
 
     An answer is a message or its serialized bytes; bytes go out as they are. With client streaming
-    `request` is an async iterator of messages.
+    `request` is an async iterator of messages; of a `raw` method requests are bytes that nobody parsed.
     """
 
     service: str
@@ -42,6 +73,9 @@ class Method:
     rules: tuple[HttpRule, ...] = ()
     client_streaming: bool = False
     server_streaming: bool = False
+    raw: bool = False
+    # Says who calls, instead of the process's own.
+    authenticator: Authenticator | None = None
 
     @property
     def path(self) -> str:
@@ -54,8 +88,7 @@ class Call:
 
     method: Method
     request_id: str
-    # Lower-case names; the first value of each.
-    metadata: Mapping[str, str]
+    metadata: Metadata
     transport: str  # "grpc" or "rest"
     identity: Identity = ANONYMOUS
 
@@ -87,32 +120,29 @@ def methods_of(
     *,
     aliases: Mapping[str, str] | None = None,
     rules: Mapping[str, Sequence[HttpRule]] | None = None,
+    raw: Collection[str] = (),
+    authenticator: Authenticator | None = None,
 ) -> list[Method]:
     """Every method of `service`, handled by the method of that name of `servicer`.
 
     `permissions` maps "/service/method" to a permission; one that is missing is a KeyError, so a
     forgotten method stops the process at start. `aliases` maps a method to the one whose handler
-    it shares. `rules` replace the annotations.
+    it shares. `rules` replace the annotations. `raw` names methods whose handlers take bytes.
     """
-    return list(_build(service, servicer, permissions, aliases or {}, rules))
-
-
-def _build(
-    service: ServiceDescriptor,
-    servicer: object,
-    permissions: Mapping[str, str],
-    aliases: Mapping[str, str],
-    rules: Mapping[str, Sequence[HttpRule]] | None,
-) -> Iterable[Method]:
-    for method in service.methods:
-        yield Method(
+    names = aliases or {}
+    return [
+        Method(
             service=service.full_name,
             name=method.name,
             request=GetMessageClass(method.input_type),
             response=GetMessageClass(method.output_type),
-            handler=getattr(servicer, aliases.get(method.name, method.name)),
+            handler=getattr(servicer, names.get(method.name, method.name)),
             permission=permissions[f"/{service.full_name}/{method.name}"],
             rules=tuple(rules.get(method.name, ())) if rules is not None else http_rules(method),
             client_streaming=method.client_streaming,
             server_streaming=method.server_streaming,
+            raw=method.name in raw,
+            authenticator=authenticator,
         )
+        for method in service.methods
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from shared.errors import InvalidArgument
 from shared.rpc.interceptors import REQUEST_ID, Pipeline, request_id
-from shared.rpc.method import Method
+from shared.rpc.method import Metadata, MetadataDict, Method
 from shared.rpc.status import Status, StatusError
 
 # Details of a service's own that go before the google.rpc ones.
@@ -21,8 +21,9 @@ Decorate = Callable[[Status], Sequence[Message]]
 _OPTIONS = (
     # A second process must not share the port in silence.
     ("grpc.so_reuseport", 0),
-    # Real exporters ping every 20 s, without a call too; the default would cut them off.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Real exporters ping every 20 s, without a call too; the default would cut them off (jumpstarter
+    # contract, section 8).
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
@@ -44,7 +45,7 @@ class GrpcServer:
     def __init__(
         self,
         pipeline: Pipeline,
-        methods: Sequence[tuple[Method, Decorate | None]],
+        methods: Sequence[tuple[Method, Decorate | None]] = (),
         *,
         max_message_bytes: int = 4 << 20,
     ) -> None:
@@ -57,14 +58,20 @@ class GrpcServer:
             ]
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs lacks it
-        names = sorted({method.service for method, _ in methods})
-        self.services = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        handlers = {method.path: self._handler(method, decorate) for method, decorate in methods}
-        self._server.add_generic_rpc_handlers((_Handlers({**handlers, **self._reflection()}),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._methods = list(methods)
+
+    def add(self, methods: Iterable[tuple[Method, Decorate | None]]) -> None:
+        """Serve these too: before the start."""
+        self._methods += methods
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        names = sorted({method.service for method, _ in self._methods})
+        return (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Bind `host:port` (port 0 takes a free one) and answer the port. Raises OSError."""
+        """Bind `host:port` (port 0 takes a free one) and answer the port, any number of times before
+        the start. Whoever connects is served from then on. Raises OSError."""
         try:
             if credentials is None:
                 port = self._server.add_insecure_port(address)
@@ -77,6 +84,9 @@ class GrpcServer:
         return port
 
     async def start(self) -> None:
+        handlers = {method.path: self._handler(method, decorate) for method, decorate in self._methods}
+        self._server.add_generic_rpc_handlers((_Handlers({**handlers, **self._reflection()}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._server.start()
 
     async def serving(self, yes: bool) -> None:
@@ -107,11 +117,13 @@ class GrpcServer:
         pipeline = self._pipeline
 
         def reader(request: Any) -> Callable[[], Any]:
+            if method.raw:
+                return lambda: request
             if method.client_streaming:
                 return lambda: _parsed(method, request)
             return lambda: _parse(method, request)
 
-        async def abort(context: Any, metadata: dict[str, str], error: StatusError) -> None:
+        async def abort(context: Any, metadata: Metadata, error: StatusError) -> None:
             status = error.status
             extra = decorate(status) if decorate is not None else ()
             await context.abort(
@@ -150,14 +162,17 @@ class GrpcServer:
         return make(function)
 
 
-def _metadata(context: Any) -> dict[str, str]:
+def _metadata(context: Any) -> MetadataDict:
     found: dict[str, str] = {}
+    repeated = []
     for key, value in context.invocation_metadata() or ():
-        if isinstance(value, str):
-            found.setdefault(key, value)
+        if key in found:
+            repeated.append(key)
+        elif isinstance(value, str):
+            found[key] = value
     # Settled here, so that an error's trailer and the log agree.
     found[REQUEST_ID] = request_id(found)
-    return found
+    return MetadataDict(found, repeated)
 
 
 def _parse(method: Method, data: bytes) -> Message:

@@ -27,6 +27,12 @@ PORTS: Final[dict[str, int]] = {
     "pods": 50,
 }
 
+# Services whose gRPC also speaks TLS, whatever the settings, at a port of its own: two above gRPC's.
+TLS: Final = frozenset({"jumpstarter"})
+_TLS_OFFSET: Final = 2
+# Bound, these are every address: clients need another name.
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+
 # How far the ports of one installation reach.
 _COUNTED: Final = 60
 
@@ -92,6 +98,31 @@ def optional_port(text: str) -> int | None:
     return port(text) if text else None
 
 
+def endpoint(text: str) -> str:
+    """`host:port` or nothing. ValueError otherwise."""
+    if text:
+        host, _, number = text.rpartition(":")
+        if not host or not number.isdecimal() or port(number) == 0 or "/" in host:
+            raise ValueError("is not host:port")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError("is not host:port; an IPv6 address stands in brackets")
+    return text
+
+
+def keys(text: str) -> frozenset[str]:
+    """Comma-separated."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
+
+
+def replacements(text: str) -> dict[str, str]:
+    """`key=what to use instead`, comma-separated; the part behind the key may be left out."""
+    pairs = (item.partition("=") for item in text.split(",") if item.strip())
+    found = {key.strip(): instead.strip() for key, _, instead in pairs}
+    if "" in found:
+        raise ValueError("has an entry without a key; write key=what to use instead")
+    return found
+
+
 def _services(text: str) -> str:
     for name in filter(None, map(str.strip, text.split(","))):
         if name not in PORTS:
@@ -129,21 +160,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("store_name", str, "roundhouse", "MongoDB: databases are called `<store_name>_<service>`."),
     Setting("store_documents", boolean, "true", "MongoDB: keep a readable copy of each message beside its bytes."),
     Setting("host", given, "127.0.0.1", "Address that every port binds."),
-    Setting("base_port", base_port, "8700", "Ports are counted from here: console +0, meta +10, jumpstarter +20, jobs +30, pipelines +40, pods +50; REST is one above gRPC."),
+    Setting("base_port", base_port, "8700", "Ports are counted from here: console +0, meta +10, jumpstarter +20, jobs +30, pipelines +40, pods +50; REST is one above gRPC, Jumpstarter's gRPC over TLS two."),
     Setting("grpc_port", optional_port, "", "gRPC port of this process instead of the counted one; 0 takes a free one."),
     Setting("http_port", optional_port, "", "HTTP port of this process instead of the counted one; 0 takes a free one."),
-    Setting("ports_file", str, "", "Write `{\"grpc\": N, \"http\": N}` here once both listen."),
+    Setting("ports_file", str, "", "Write `{\"grpc\": N, \"http\": N}` here once both listen; Jumpstarter adds `\"tls\": N`."),
     Setting("services", str, "", "Console: comma-separated `name=host:port` of services that are not on the counted ports."),
     Setting("only", _services, "", "Comma-separated services that run; empty is all. The console shows only these."),
     Setting("auth", boolean, "true", "Ask for a token. `false` lets everyone do everything and says so in the log."),
-    Setting("tls_cert", str, "", "PEM file of the server certificate; with `tls_key` both ports speak TLS."),
+    Setting("tls_cert", str, "", "PEM file of the server certificate; with `tls_key` every port speaks TLS. Without, Jumpstarter's TLS port has a certificate of its own under `data`/tls."),
     Setting("tls_key", str, "", "PEM file of the certificate's key."),
     Setting("tls_ca", str, "", "Clients of our own (console, command line): PEM file of the authority to trust; set, they speak TLS."),
     Setting("log_format", _log_format, "text", "`text` for people, `json` for collectors."),
     Setting("log_level", _log_level, "info", "`debug`, `info`, `warning` or `error`."),
     Setting("stop_grace", duration, "5s", "How long running calls may take to end after SIGTERM."),
     Setting("max_message_bytes", count, "4194304", "Largest request that gRPC or REST accepts."),
-    Setting("max_streams", count, "2000", "Watches that one process serves at once."),
+    Setting("max_streams", count, "20000", "Streams that one process serves at once: watches, and of each real exporter about ten."),
     Setting("max_stream_age", duration, "0s", "Watches end with UNAVAILABLE after so long, and clients open them anew; 0s lets them run."),
     Setting("retention_age", duration, "24h", "Versions older than this may be compacted ..."),
     Setting("retention_changes", count, "100000", "... once more than this many newer changes exist."),
@@ -153,6 +184,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("catalogue", str, "", "Meta: manifest to apply at the very first start of a store."),
     Setting("watch_heartbeat", duration, "30s", "Meta: silence after which a stateless watch says how much a client must hold."),
     Setting("watch_bookmark", duration, "60s", "Meta: a quiet watch gets a fresh resume token at most this often."),
+    Setting("jumpstarter_tls_port", optional_port, "", "Jumpstarter: port of gRPC over TLS, for real clients and exporters; without one, two above gRPC's; 0 takes a free one."),
+    Setting("jumpstarter_endpoint", endpoint, "", "Jumpstarter: `host:port` by which clients and exporters reach the TLS port of this very process; without one, `host` and that port."),
+    Setting("jumpstarter_hidden_labels", keys, "", "Jumpstarter: labels of exporters that are shown only to who asks for hidden ones; keys, comma-separated."),
+    Setting("jumpstarter_deprecated_labels", replacements, "", "Jumpstarter: labels that are hidden likewise and reported as deprecated; `key=what to use instead`, comma-separated."),
+    Setting("jumpstarter_max_tags", count, "10", "Jumpstarter: how many tags a lease may have."),
+    Setting("lease_retention", duration, "30d", "Jumpstarter: how long ended leases stay readable."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
     Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),
@@ -229,6 +266,18 @@ class Config:
             grpc if self.grpc_port is None else self.grpc_port,
             http if self.http_port is None else self.http_port,
         )
+
+    def tls_port(self, service: str) -> int | None:
+        """Where `service` speaks gRPC over TLS in any case; None where it does not."""
+        if service not in TLS:
+            return None
+        own, grpc = getattr(self, f"{service}_tls_port"), self.ports(service)[0]
+        return own if own is not None else grpc and grpc + _TLS_OFFSET
+
+    def endpoint(self, service: str, port: int) -> str:
+        """`host:port` that clients of the TLS port, which is `port`, are told."""
+        host = "localhost" if self.host in WILDCARDS else self.host
+        return getattr(self, f"{service}_endpoint") or f"{f'[{host}]' if ':' in host else host}:{port}"
 
     def enabled(self, service: str) -> bool:
         only = {name.strip() for name in self.only.split(",") if name.strip()}

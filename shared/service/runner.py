@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,13 @@ from shared.rpc import status as statuses
 from shared.rpc.interceptors import Pipeline
 from shared.rpc.method import methods_of
 from shared.rpc.server import GrpcServer
+from shared.service import certificates, metrics, retention
 from shared.service import logging as logs
-from shared.service import metrics, retention
+from shared.service.certificates import CertificateFault
 from shared.service.config import Config
 from shared.service.health import Health
 from shared.service.ids import random_ids
-from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
+from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service, Tls
 from shared.storage import factory
 from shared.storage.errors import StoreError
 from shared.storage.port import Kind, Store
@@ -71,6 +73,13 @@ class Running:
     apis: Sequence[Api]
     grpc_port: int
     http_port: int
+    # gRPC over TLS, of services that have that port too.
+    tls_port: int | None = None
+
+    @property
+    def ports(self) -> dict[str, int]:
+        found = {"grpc": self.grpc_port, "http": self.http_port}
+        return found if self.tls_port is None else {**found, "tls": self.tls_port}
 
 
 @asynccontextmanager
@@ -86,7 +95,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """The service, ready, until the block ends. `store` and `access` replace the configured ones
     and are opened and closed here. `operator_token` keeps a good one in the data folder. Raises
-    OSError when a port is taken and StoreError when a store cannot be opened."""
+    OSError when a port is taken, StoreError when a store cannot be opened, and CertificateFault."""
     new_id = new_id or random_ids().__next__
     async with AsyncExitStack() as stack:
         definitions = service.definitions(config, clock, new_id)
@@ -101,18 +110,23 @@ async def running(
             await ensure_operator_token(config.data, who)
         tailer = await stack.enter_async_context(Tailer(opened))
         numbers = metrics.Metrics()
-        environment = Environment(config, opened, tailer, who, numbers, clock, new_id, stack)
-        for definition in definitions:
-            environment.collection(definition)
-        assembly = await service.assemble(environment, definitions)
-        apis = [*assembly.apis, _admin(environment), _access(who)]
         pipeline = Pipeline(
             who,
             numbers.rpc,
             max_streams=config.max_streams,
             max_stream_age=config.max_stream_age.total_seconds(),
         )
-        server, grpc_port = await _serve_grpc(stack, service, config, pipeline, apis)
+        server = GrpcServer(pipeline, max_message_bytes=config.max_message_bytes)
+        stack.push_async_callback(server.stop, 0.0)
+        grpc_port, tls = _listen(server, service, config)
+        environment = Environment(config, opened, tailer, who, keys, numbers, clock, new_id, stack, tls)
+        for definition in definitions:
+            environment.collection(definition)
+        assembly = await service.assemble(environment, definitions)
+        apis = [*assembly.apis, _admin(environment), _access(who)]
+        server.add((method, api.decorate) for api in apis for method in api.methods)
+        await server.start()
+        stack.push_async_callback(server.stop, config.stop_grace.total_seconds())
         health = Health(service.name, {"store": opened.ping, "access store": access_opened.ping})
         http_port = await _serve_http(stack, service, environment, assembly, apis, pipeline, health)
         for kept in (opened, access_opened):
@@ -120,10 +134,12 @@ async def running(
         await server.serving(True)
         health.serving = True
         try:
-            yield Running(service, config, environment, apis, grpc_port, http_port)
+            yield Running(service, config, environment, apis, grpc_port, http_port, tls.port if tls else None)
         finally:
             health.serving = False
             await server.serving(False)
+            for stop in assembly.on_stop:
+                await stop()
             # Watches end with UNAVAILABLE now, before the servers wait for what still runs.
             await tailer.__aexit__(None, None, None)
 
@@ -138,7 +154,7 @@ def main(service: Service) -> None:
     logs.configure(service.name, form=config.log_format, level=config.log_level)
     try:
         uvloop.run(_until_stopped(service, config))
-    except (OSError, KeyFault, StoreError, errors.ApiError) as error:
+    except (OSError, KeyFault, CertificateFault, StoreError, errors.ApiError) as error:
         log.error("cannot start: %s", error)
         sys.exit(1)
 
@@ -156,7 +172,7 @@ async def _until_stopped(service: Service, config: Config) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_NEW_OBJECTS)
-        log.info("ready", extra={"grpc": started.grpc_port, "http": started.http_port})
+        log.info("ready", extra=started.ports)
         await stopped.wait()
         log.info("stopping")
     log.info("stopped")
@@ -194,19 +210,17 @@ def _access(who: Access) -> Api:
     return Api("Roundhouse access", access_service.methods(who))
 
 
-async def _serve_grpc(
-    stack: AsyncExitStack, service: Service, config: Config, pipeline: Pipeline, apis: Sequence[Api]
-) -> tuple[GrpcServer, int]:
-    server = GrpcServer(
-        pipeline,
-        [(method, api.decorate) for api in apis for method in api.methods],
-        max_message_bytes=config.max_message_bytes,
-    )
-    credentials = _grpc_credentials(config)
-    port = server.listen(f"{config.host}:{config.ports(service.name)[0]}", credentials)
-    await server.start()
-    stack.push_async_callback(server.stop, config.stop_grace.total_seconds())
-    return server, port
+def _listen(server: GrpcServer, service: Service, config: Config) -> tuple[int, Tls | None]:
+    """The gRPC port, and the one that speaks TLS in any case. Raises OSError and CertificateFault."""
+    port = server.listen(f"{config.host}:{config.ports(service.name)[0]}", _grpc_credentials(config))
+    wanted = config.tls_port(service.name)
+    if wanted is None:
+        return port, None
+    # The certificate names the host, whatever the port turns out to be.
+    load = partial(certificates.configured, config, config.endpoint(service.name, wanted))
+    source = certificates.Certificates(load)
+    bound = server.listen(f"{config.host}:{wanted}", source.credentials())
+    return port, Tls(bound, config.endpoint(service.name, bound), source)
 
 
 async def _serve_http(
@@ -299,7 +313,7 @@ def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
 
 def _write_ports(path: Path, started: Running) -> None:
     temporary = path.with_name(path.name + f".{os.getpid()}")
-    temporary.write_bytes(orjson.dumps({"grpc": started.grpc_port, "http": started.http_port}))
+    temporary.write_bytes(orjson.dumps(started.ports))
     temporary.replace(path)
 
 

@@ -11,11 +11,13 @@ from aiohttp import web
 from google.protobuf.message import Message
 
 from shared.auth.access import Access
+from shared.auth.keys import KeyRing
 from shared.resource.collection import Collection
 from shared.resource.definition import Definition
 from shared.rest.style import GOOGLE, Style
 from shared.rpc.method import Method
 from shared.rpc.server import Decorate
+from shared.service.certificates import Certificates
 from shared.service.config import Config
 from shared.service.metrics import Metrics
 from shared.storage.port import Kind, Store
@@ -39,11 +41,23 @@ class Api:
 
 @dataclass(frozen=True)
 class Assembly:
-    """What a service serves. `routes` need no token; `on_scrape` runs before /metrics answers."""
+    """What a service serves. `routes` need no token; `on_scrape` runs before /metrics answers;
+    `on_stop` runs first at the stop, and ends streams that would go on, with Unavailable."""
 
     apis: Sequence[Api]
     routes: Sequence[web.RouteDef] = ()
     on_scrape: Sequence[Callable[[], Awaitable[None]]] = ()
+    on_stop: Sequence[Callable[[], Awaitable[None]]] = ()
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The gRPC port that speaks TLS whatever the settings: `endpoint` is the host:port that clients
+    are told, `certificates` what it shows them."""
+
+    port: int
+    endpoint: str
+    certificates: Certificates
 
 
 @dataclass(frozen=True)
@@ -55,10 +69,14 @@ class Environment:
     store: Store
     tailer: Tailer
     access: Access
+    # What signs this installation's tokens.
+    keys: KeyRing
     metrics: Metrics
     clock: Clock
     new_id: NewId
     stack: AsyncExitStack
+    # Of services that have such a port (`shared.service.config.TLS`).
+    tls: Tls | None = None
     _collections: dict[str, Collection] = field(default_factory=dict)
 
     def collection(self, definition: Definition[T]) -> Collection[T]:

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from shared.service.config import Config
 from shared.service.runner import Running, running
 from shared.service.service import Service
@@ -33,6 +35,18 @@ class TestService:
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.running.grpc_port}"
+
+    @property
+    def tls_target(self) -> str:
+        """Over TLS, of services that have that port; `tls` opens it."""
+        return f"127.0.0.1:{self.running.tls_port}"
+
+    @property
+    def tls(self) -> grpc.ChannelCredentials:
+        """Trust in what the TLS port shows."""
+        found = self.running.environment.tls
+        assert found is not None, f"{self.running.service.name} has no TLS port"
+        return grpc.ssl_channel_credentials(found.certificates.current.authority)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 import shared.pb
-from shared.auth.permissions import GRANTS, PERMISSIONS, PUBLIC, ROLE_NAMES
+from shared.auth.permissions import APART, EVERYTHING, GRANTS, PERMISSIONS, PUBLIC, ROLE_NAMES, ROLES
 from shared.rpc import method
 
 # What anyone may call, token or not. Longer lists are a decision: write it down here and in
@@ -20,6 +20,7 @@ OPEN = {
     "/api.HealthzService/GetHealthz",
     "/kubeflow.pipelines.backend.api.v2beta1.HealthzService/GetHealthz",
     "/roundhouse.admin.v1.AccessService/RedeemSignInCode",
+    "/jumpstarter.v1.RouterService/Stream",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
@@ -71,9 +72,24 @@ def test_only_these_need_no_token() -> None:
 def test_every_permission_is_granted_to_a_role() -> None:
     asked_for = {permission for permission in PERMISSIONS.values() if permission != PUBLIC}
     # One belongs to no RPC: it makes headers count that name another user.
-    assert GRANTS.keys() - asked_for == {"impersonate"}
-    assert asked_for - GRANTS.keys() == set()
+    assert EVERYTHING - asked_for == {"impersonate"}
+    assert asked_for - EVERYTHING == set()
     assert set(GRANTS.values()) == set(ROLE_NAMES)
+
+
+def asked_for_by(*services: str) -> set[str]:
+    return {permission for path, permission in PERMISSIONS.items() if path.split("/")[1] in services}
+
+
+def test_clients_and_exporters_may_what_their_rpcs_ask_for() -> None:
+    lab = asked_for_by("jumpstarter.client.v1.ClientService", "jumpstarter.v1.ControllerService")
+    client, exporter = APART["jumpstarter.client"], APART["jumpstarter.exporter"]
+    assert client | exporter == lab
+    # ReleaseLease is for both.
+    assert client & exporter == {"leases.release"}
+    assert asked_for_by("jumpstarter.client.v1.ClientService") <= client
+    # Staff acts as a client, never as an exporter.
+    assert lab & ROLES["admin"] == client
 
 
 def test_reads_are_for_all_and_writes_are_not() -> None:
@@ -82,6 +98,8 @@ def test_reads_are_for_all_and_writes_are_not() -> None:
     for path, permission in PERMISSIONS.items():
         name = path.rsplit("/", 1)[1]
         if permission == PUBLIC or permission.split(".")[0] in ("audit", "tokens", "users"):
+            continue
+        if permission not in GRANTS:  # an exporter's
             continue
         assert (GRANTS[permission] == "viewer") == name.startswith(reads), path
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from services.jumpstarter.service import SERVICE as JUMPSTARTER
 from services.meta.service import SERVICE as META
 from services.pipelines.service import SERVICE
 from shared.service.testing import TestService, started
 from tests.console.catalogue import catalogue_client, manifest
 from tests.console.harness import Console, console_of
+from tests.console.lab import LabClient, lab_client
 
 
 @pytest.fixture
@@ -38,4 +40,26 @@ async def catalogue(meta: TestService, tmp_path: Path) -> AsyncIterator[Console]
 @pytest.fixture
 async def console(pipelines: TestService, tmp_path: Path) -> AsyncIterator[Console]:
     async with console_of(pipelines, tmp_path / "console") as found:
+        yield found
+
+
+@pytest.fixture
+async def jumpstarter(tmp_path: Path) -> AsyncIterator[TestService]:
+    async with started(JUMPSTARTER, tmp_path / "jumpstarter") as service:
+        yield service
+
+
+@pytest.fixture
+async def lab(jumpstarter: TestService) -> AsyncIterator[LabClient]:
+    """Who calls a lab that is empty."""
+    async with lab_client(jumpstarter) as client:
+        yield client
+
+
+@pytest.fixture
+async def bench(lab: LabClient, tmp_path: Path) -> AsyncIterator[Console]:
+    """The console over that lab, an operator signed in who may act in `default` and `other`."""
+    await lab.user("operator", "operator", "default", "other")
+    async with console_of(lab.service, tmp_path / "console", name="jumpstarter") as found:
+        await found.sign_in("operator")
         yield found

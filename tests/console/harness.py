@@ -46,7 +46,13 @@ class Page:
 
     def rows(self) -> list[str]:
         """The names in the list's table."""
-        return [html.unescape(found) for found in re.findall(r"<a [^>]*data-open>([^<]*)</a>", self.text)]
+        return [
+            html.unescape(found) for found in re.findall(r"<a [^>]*data-open[^>]*>([^<]*)</a>", self.text)
+        ]
+
+    def elements_with_error(self) -> list[Element]:
+        """Fields that are marked as wrong."""
+        return [e for e in self.dom.elements if e.attrs.get("aria-invalid") == "true"]
 
 
 @dataclass

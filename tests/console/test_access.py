@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.console.harness import Console, client_of
@@ -53,6 +55,17 @@ async def test_users_are_set_disabled_and_enabled(admin: Console):
     assert "ada now has the role operator" in page.words
     page = await admin.post("/access/users", {"subject": "ada", "role": "operator", "disabled": "on"})
     assert "ada disabled" in page.words and page.dom.button("Enable").enabled
+
+
+async def test_a_users_namespaces_stay_when_it_is_disabled(admin: Console):
+    given = {"subject": "bea", "role": "operator", "namespaces": "default, ci default"}
+    page = await admin.post("/access/users", given)
+    assert "ci, default" in page.text
+    form = re.search(r'name="subject" value="bea".*?name="namespaces" value="([^"]*)"', page.text)
+    assert form is not None
+    again = {"subject": "bea", "role": "operator", "disabled": "on", "namespaces": form.group(1)}
+    page = await admin.post("/access/users", again)
+    assert "ci, default" in page.text
 
 
 async def test_no_one_locks_themselves_out(admin: Console):

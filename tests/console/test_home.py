@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import grpc
 import grpc.aio
 
 from admin_ui import render
+from services.jumpstarter.service import SERVICE as JUMPSTARTER
 from services.pipelines.service import SERVICE
 from shared.service.testing import started
 from tests.console.harness import Console, client_of, console_of
+from tests.console.lab import LabClient, fill, lab_client
 from tests.console.test_experiments import some
 from tests.console.test_live import open_stream
 
@@ -163,3 +166,44 @@ async def test_a_service_that_hangs_holds_up_its_own_pages_only(pipelines, tmp_p
             assert clients.order == ["pipelines", "meta"]
     finally:
         await server.stop(None)
+
+
+async def test_home_has_the_lab_at_a_glance(bench: Console, lab: LabClient):
+    page = await bench.get("/")
+    assert "No exporters yet. make demo starts some, or register the first ." in page.words
+    await fill(lab)
+    page = await bench.get("/")
+    assert "Lab 2 free 2 leased 2 offline 2 waiting" in page.words
+    # What ends soon, and not what lasts.
+    assert "rpi4-1 of ann ends" in page.words and "rpi4-2 of bob" not in page.words
+    assert (await bench.get(page.dom.link("offline"))).rows() == ["jetson-1", "jetson-2"]
+
+
+async def test_home_counts_the_lab_in_all_namespaces_that_one_may_touch(bench: Console, lab: LabClient):
+    await lab.exporter("one")
+    lab.namespace = "other"
+    await lab.exporter("two")
+    lab.namespace = "secret"
+    await lab.exporter("three")
+    assert "Lab 2 free" in (await bench.get("/")).words
+    await bench.sign_in("admin")
+    assert "Lab 3 free" in (await bench.get("/")).words
+
+
+async def test_home_names_who_waits_for_long(tmp_path: Path):
+    # The service's clock is behind: what was asked for just now was so twenty minutes ago.
+    def late() -> int:
+        return time.time_ns() - 20 * 60 * 10**9
+
+    async with (
+        started(JUMPSTARTER, tmp_path / "lab", clock=late) as service,
+        lab_client(service) as lab,
+        console_of(service, tmp_path / "console", name="jumpstarter") as console,
+    ):
+        await lab.new_client("ann")
+        await lab.absent("bench", board="rpi4")
+        await lab.lease("ann", "board=rpi4", id="one")
+        await console.sign_in("admin")
+        page = await console.get("/")
+        assert "1 waiting ann waits: 1 exporter matches: 1 offline" in page.words
+        assert page.dom.link("ann") == "/namespaces/default/leases/one"

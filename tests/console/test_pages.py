@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from admin_ui.catalogue import KINDS
+from admin_ui.lab_kinds import KINDS as LAB
 from admin_ui.middleware import Metrics
 from admin_ui.presenters.moments import duration, moment
 from admin_ui.routes import ROUTES
@@ -159,8 +160,8 @@ def test_every_page_and_metric_is_documented():
         for route in ROUTES
         if route.method == "GET" and not route.path.endswith("/live") and route.permission != "open"
     }
-    # Of the catalogue's kinds, what each of their resources has is told once.
-    ones = {kind.pattern for kind in KINDS.values()}
+    # What each resource of the catalogue and of the lab has is told once.
+    ones = {kind.pattern for kind in (*KINDS.values(), *LAB.values())}
     told = {f"{one}{page}" for one in ones for page in re.findall(r"`…(/[a-z.{}]+)`", text)}
     missing = [path for path in pages - {"/sign-in"} - told if f"`{path}`" not in text]
     assert missing == []

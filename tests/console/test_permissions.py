@@ -8,6 +8,7 @@ from admin_ui.routes import ROUTES
 from shared.auth.permissions import GRANTS
 from tests.console.catalogue import catalogue_client
 from tests.console.harness import Console, Page, client_of
+from tests.console.lab import LabClient, fill
 from tests.console.test_experiments import some
 
 # Writes that everyone may do: they concern the own browser only.
@@ -79,6 +80,77 @@ async def test_a_viewer_sees_the_whole_catalogue_and_no_enabled_write(catalogue:
     listed = await catalogue.get("/regions")
     reasons = {e.attrs["title"] for e in listed.dom.find("button") if "title" in e.attrs}
     assert {"Apply a manifest…: needs admin.apply", "Delete jp…: needs admin.delete"} <= reasons
+
+
+LAB = "/namespaces/default"
+
+
+async def test_a_viewer_sees_the_whole_lab_and_no_enabled_write(bench: Console, lab: LabClient):
+    await fill(lab)
+    await lab.user("viewer", "viewer", "default")
+    await bench.sign_in("viewer")
+    ones = [
+        *(f"{LAB}/exporters/{id}" for id in ("rpi4-1", "imx8-1", "stm32-2", "jetson-2")),
+        *(f"{LAB}/leases/{id}" for id in ("rpi4-a", "rpi4-c", "imx8-old", "imx8-later")),
+        f"{LAB}/clients/ann",
+        f"{LAB}/accessPolicies/everyone",
+    ]
+    lists = ["/", "/exporters", "/leases?show=all", "/clients", "/access_policies", "/exporters?filter=none"]
+    others = [f"{name}/{page}" for name in ones[::4] for page in ("history", "raw", "commands")]
+    for path in (*lists, *ones, *others):
+        page = await bench.get(path)
+        assert page.status == 200, path
+        assert enabled_writes(page) == [], path
+        links = {e.attrs.get("href", "").partition("?")[0] for e in page.dom.find("a")}
+        wrong = ("/edit", "/delete", "/release", "/connect", "/-/new", "/lab/manifest")
+        assert not any(link.endswith(wrong) for link in links), path
+    page = await bench.get(f"{LAB}/exporters/rpi4-1")
+    reasons = {e.attrs["title"] for e in page.dom.find("button") if "title" in e.attrs}
+    assert {
+        "Lease it: needs leases.create", "Disable: needs admin.apply", "Connect…: needs tokens.issue",
+        "Edit: needs admin.apply", "Delete…: needs admin.delete",
+    } <= reasons  # fmt: skip
+    page = await bench.get(f"{LAB}/leases/rpi4-a")
+    reasons = {e.attrs["title"] for e in page.dom.find("button") if "title" in e.attrs}
+    assert {"1 h: needs leases.update", "Hand over: needs leases.update"} <= reasons
+    assert "Release…: needs leases.delete" in reasons
+
+
+@pytest.mark.parametrize(
+    "path,permission",
+    [
+        ("/exporters", "admin.apply"),
+        (f"{LAB}/exporters/rpi4-1/disable", "admin.apply"),
+        (f"{LAB}/exporters/rpi4-1/connect", "tokens.issue"),
+        (f"{LAB}/exporters/rpi4-1/edit", "admin.apply"),
+        (f"{LAB}/exporters/imx8-1/delete", "admin.delete"),
+        (f"{LAB}/exporters/nothing/delete", "admin.delete"),
+        ("/leases", "leases.create"),
+        ("/leases/-/release", "leases.delete"),
+        (f"{LAB}/leases/rpi4-a/extend", "leases.update"),
+        (f"{LAB}/leases/rpi4-a/transfer", "leases.update"),
+        (f"{LAB}/leases/rpi4-a/release", "leases.delete"),
+        ("/clients", "admin.apply"),
+        (f"{LAB}/clients/ann/connect", "tokens.issue"),
+        (f"{LAB}/accessPolicies/everyone/delete", "admin.delete"),
+        ("/lab/manifest", "admin.apply"),
+    ],
+)
+async def test_a_forged_write_to_the_lab_is_refused(
+    bench: Console, lab: LabClient, path: str, permission: str
+):
+    await fill(lab)
+    await lab.user("viewer", "viewer", "default")
+    await bench.sign_in("viewer")
+    before = await lab.service.running.environment.store.head()
+    data = {"id": "namespaces/default/leases/rpi4-a", "client": "bob", "by": "1h", "confirmed": "yes"}
+    data |= {"namespace": "default", "selector": "board=imx8", "text": "exporters: []", "prune": "on"}
+    page = await bench.post(path, {**data, "action": "apply"})
+    assert page.status == 403
+    assert f"Missing permission: {permission}" in page.words
+    # Controllers note their signs of life, and nothing else was written.
+    changes = await lab.service.running.environment.store.changes(before, 100)
+    assert {change.kind for commit in changes for change in commit.changes} <= {"controller"}
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ async def test_malformed_grants(house: House, method: str) -> None:
     await house.invalid(method, request("a b", "root", seconds=-1), "subject", "role", "ttl")
     for subject in ("x" * 129, "tab\t", "new\nline", "nul\0", "soft\u00adhyphen", "blank\u2003", "\u202e"):
         await house.invalid(method, request(subject), "subject")
-    for role in ("Admin", "admin ", "none", "anonymous", "\0"):
+    for role in ("Admin", "admin ", "none", "anonymous", "\0", "jumpstarter.client", "jumpstarter.exporter"):
         await house.invalid(method, request(role=role), "role")
     longest = 400 * 86_400 if method == "CreateToken" else 3600
     for seconds in (0, -(2**63), 2**63 - 1, longest + 1):

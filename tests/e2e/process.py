@@ -41,7 +41,7 @@ def free_base_port() -> int:
     while True:
         base = draw.randrange(10_000, 32_000, 100)
         if not any(
-            ports.is_taken(HOST, base + offset + extra) for offset in PORTS.values() for extra in (0, 1)
+            ports.is_taken(HOST, base + offset + extra) for offset in PORTS.values() for extra in (0, 1, 2)
         ):
             return base
 

@@ -9,6 +9,8 @@ import pytest
 
 from shared.auth.identity import ANONYMOUS, Identity
 from shared.auth.permissions import (
+    APART,
+    EVERYTHING,
     GRANTS,
     PERMISSIONS,
     PUBLIC,
@@ -81,12 +83,42 @@ def test_permissions_may_be_any_text() -> None:
         authorize(caller("admin"), permission)
 
 
+@pytest.mark.parametrize("role", APART)
+def test_a_role_that_stands_apart_may_exactly_its_own(role: str) -> None:
+    assert permissions_of(role) == APART[role]
+    for permission in EVERYTHING - APART[role]:
+        with pytest.raises(PermissionDenied, match=role):
+            authorize(caller(role), permission)
+    for permission in APART[role]:
+        authorize(caller(role), permission)
+
+
+@pytest.mark.parametrize("role", APART)
+@pytest.mark.parametrize("staff", ROLE_NAMES)
+def test_a_role_that_stands_apart_is_neither_more_nor_made_more(role: str, staff: str) -> None:
+    # A stored user of that subject can disable the token's, not widen it.
+    assert lesser(role, staff) == lesser(staff, role) == role
+    assert not exceeds(role, staff)
+    assert exceeds(staff, role)
+
+
 def test_nobody_hands_out_more_than_the_own_role() -> None:
     authorize_grant(caller("operator"), "operator", "tokens.create")
     authorize_grant(caller("operator"), "viewer", "tokens.create")
     with pytest.raises(PermissionDenied) as caught:
         authorize_grant(caller("operator"), "admin", "tokens.create")
     assert caught.value.permission == "tokens.create"
+
+
+def documented_apart() -> dict[str, list[str]]:
+    """The same of the table of roles that stand apart."""
+    found: dict[str, list[str]] = {}
+    for line in DOC.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"\| `([^`]+)` \|[^|]+\| (yes| ) \| (yes| ) \|$", line)
+        if match:
+            ticks = zip(APART, match.groups()[1:], strict=True)
+            found[match[1]] = [role for role, tick in ticks if tick == "yes"]
+    return found
 
 
 def documented() -> dict[str, list[str]]:
@@ -106,8 +138,15 @@ def test_docs_list_every_permission_with_its_roles() -> None:
     }
 
 
+def test_docs_list_every_permission_of_roles_that_stand_apart() -> None:
+    every = sorted(APART["jumpstarter.client"] | APART["jumpstarter.exporter"])
+    assert documented_apart() == {
+        permission: [role for role in APART if permission in APART[role]] for permission in every
+    }
+
+
 def test_docs_name_every_role_and_every_open_rpc() -> None:
     text = DOC.read_text(encoding="utf-8")
-    assert [role for role in ROLE_NAMES if f"**{role}**" not in text] == []
+    assert [role for role in (*ROLE_NAMES, *APART) if f"**{role}**" not in text] == []
     public = {path.rsplit("/", 2)[1] for path, permission in PERMISSIONS.items() if permission == PUBLIC}
     assert [service for service in sorted(public) if service.split(".")[-1] not in text] == []

@@ -17,6 +17,7 @@ def test_names_are_lower_case_and_the_first_value_counts() -> None:
     assert dict(found) == {"accept": "a", "x-request-id": "id-1"}
     assert len(found) == 2
     assert "accept" in found
+    assert found.repeated == {"accept"}
     with pytest.raises(KeyError):
         found["nope"]
     assert (found.get("nope"), found.get("nope", "")) == (None, "")

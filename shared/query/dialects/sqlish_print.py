@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from shared.query.ast import (
     And,
     Compare,
+    EntryOrder,
     Has,
     HasEntries,
     In,
@@ -72,8 +73,8 @@ class _Printer:
                 return f"{name} IS NAN"
             case Has(name) | HasEntries(name):
                 return f"{name} CONTAINS {self._element(node)}"
-            case Substring():
-                raise ValueError("this language has no case-folding search")
+            case Substring() | EntryOrder():
+                raise ValueError(f"this language has no {type(node).__name__}")
 
     def _negation(self, node: Node) -> str:
         """Of the conditions that have a form of their own for it; empty for the others."""

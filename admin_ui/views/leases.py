@@ -1,0 +1,162 @@
+"""Leases: the list, one lease, and both of them live."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+from aiohttp import web
+
+from admin_ui import render, sse
+from admin_ui.clients import JUMPSTARTER
+from admin_ui.lab import leases_request
+from admin_ui.lab_kinds import EXPORTER, LEASE, namespace_of
+from admin_ui.lab_state import LeaseState
+from admin_ui.list_state import Column
+from admin_ui.presenters import lab as presenter
+from admin_ui.presenters import lab_commands
+from admin_ui.presenters.catalogue import thing
+from admin_ui.views import catalogue, common, lab
+from shared.rpc.client import CallFailed, Failure
+
+BASE: Final = "/leases"
+COLUMNS: Final = (
+    Column("name", "Lease", css="c-name"),
+    Column("", "State", css="c-state"),
+    Column("client", "Client", css="wide-only"),
+    Column("exporter", "Exporter", css="narrow-hide"),
+    Column("", "Time", css="narrow-hide"),
+    Column("create_time", "Asked", "desc", css="c-created"),
+)
+EXAMPLES: Final = (
+    ("that asked for a label", "board=rpi4"),
+    ("that asked for one of some", "board in (rpi4,imx8)"),
+    ("with a tag", "metadata.jumpstarter.dev/build=1234"),
+)
+# The request's fields, and the state's.
+_FIELDS: Final = {"filter": "filter", "tag_filter": "tags", "client": "client", "exporter": "exporter"}
+
+
+# --- the list -----------------------------------------------------------------------------------
+
+
+async def list_(request: web.Request) -> web.StreamResponse:
+    state = LeaseState.parse(request.query)
+    found = None
+    try:
+        settled = await lab.settled(request, state, BASE)
+        if isinstance(settled, web.Response):
+            return settled
+        state, found = settled
+        values = await _load(request, state, found)
+    except CallFailed as error:
+        return await lab.list_failed(request, error, state, _frame(state, found), "leases/list.html", _FIELDS)
+    return await render.page(request, "leases/list.html", values)
+
+
+async def list_live(request: web.Request) -> web.StreamResponse:
+    state = LeaseState.parse(request.query)
+    found = await lab.standing(request)
+
+    async def look() -> sse.View:
+        values = await _load(request, state, found)
+        return sse.View(
+            parts={
+                name: render.part(request, f"leases/_{name}.html", values)
+                for name in ("count", "pager", "empty", "all")
+            },
+            tables={"rows": render.part(request, "leases/_rows.html", values)},
+        )
+
+    return await sse.stream(request, look, (), feeds=common.feeds(request, JUMPSTARTER, LEASE.kind))
+
+
+def _frame(state: LeaseState, found: lab.Standing | None) -> dict[str, Any]:
+    return {
+        **lab.frame(state, BASE, found),
+        "columns": COLUMNS,
+        "examples": EXAMPLES,
+        "sentence": sentence(state),
+        "active": 0,
+    }
+
+
+def sentence(state: LeaseState) -> str:
+    """What the list shows, in words."""
+    told = ["" if state.show == "all" else "active", "leases"]
+    if state.whose == "mine":
+        told.insert(0, "your own")
+    told.append(f"in {state.namespace}")
+    if state.client and state.whose != "mine":
+        told.append(f"of {state.client}")
+    if state.exporter:
+        told.append(f"on {state.exporter}")
+    if state.filter:
+        told.append(f"that asked for {state.filter}")
+    if state.tags:
+        told.append(f"tagged {state.tags}")
+    return " ".join(filter(None, told))
+
+
+async def _load(request: web.Request, state: LeaseState, found: lab.Standing) -> dict[str, Any]:
+    asked = leases_request(state, found.client)
+    answer = await lab.lab(request).leases(asked)
+    rows = [presenter.lease(one, lab.now()) for one in answer.leases]
+    return {
+        **_frame(state, found),
+        "rows": rows,
+        "total": answer.total_size,
+        "pages": state.pages(len(rows), answer.total_size, answer.next_page_token),
+        "commands": lab_commands.for_leases(lab.endpoint(request), asked),
+    }
+
+
+# --- one lease ----------------------------------------------------------------------------------
+
+
+async def detail(request: web.Request) -> web.StreamResponse:
+    try:
+        values = await _load_detail(request)
+    except CallFailed as error:
+        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return await catalogue.gone(request, error)
+    return await render.page(request, "leases/detail.html", {**values, "tab": "overview"})
+
+
+async def detail_live(request: web.Request) -> web.StreamResponse:
+    async def look() -> sse.View:
+        values = await _load_detail(request)
+        return sse.View(
+            parts={
+                name: render.part(request, f"leases/_{name}.html", values)
+                for name in ("heading", "now", "summary", "change", "conditions", "recent")
+            }
+        )
+
+    feeds = common.feeds(request, JUMPSTARTER, LEASE.kind, EXPORTER.kind)
+    return await sse.stream(request, look, (), feeds=feeds)
+
+
+async def _load_detail(request: web.Request) -> dict[str, Any]:
+    name = LEASE.name(request.match_info)
+    calls, stored = lab.lab(request), lab.records(request)
+    message, clients, queue, (entries, problem) = await asyncio.gather(
+        calls.lease(name),
+        lab.client_ids(request, namespace_of(name)),
+        common.attempt(calls.queue(namespace_of(name))),
+        stored.timeline(render.person(request), LEASE.kind, name),
+    )
+    waiting = [] if isinstance(queue, Failure) else [presenter.waiting(one) for one in queue]
+    return {
+        "kind": LEASE,
+        "one": thing(LEASE, message),
+        "lease": presenter.lease(message, lab.now()),
+        "place": next((one for one in waiting if one.lease == name), None),
+        "queued": sum(bool(one.position) for one in waiting),
+        "clients": clients,
+        "entries": entries,
+        "problem": problem,
+        "commands": lab_commands.for_one(lab.endpoint(request), LEASE, name),
+    }
