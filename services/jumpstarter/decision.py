@@ -89,6 +89,21 @@ def decide(lease: pb.Lease, space: Namespace, now: int) -> Decision:
     return _seek(lease, space, expires)
 
 
+def explained(lease: pb.Lease, space: Namespace, now: int) -> pb.Lease:
+    """`lease`, whose condition Pending tells what it waits for now, and in which place. The same one
+    when it does not wait."""
+    made = Keep(None) if lease.ended or lease.exporter else decide(lease, space, now)
+    if not isinstance(made, Wait):
+        return lease
+    message, place = made.message, space.queue.position(lease.name)
+    if place:
+        message = f"{message}; {place} of {space.queue.waiting(now)} in the queue"
+    found = pb.Lease()
+    found.CopyFrom(lease)
+    rules.set_condition(found, rules.PENDING, rules.TRUE, made.reason, message, now)
+    return found
+
+
 # A grant, and the exporters that a lease may have under it.
 Offer = tuple[Grant, View]
 

@@ -19,17 +19,18 @@ from services.jumpstarter import exporter as exporters
 from services.jumpstarter import kinds, names, outcome
 from services.jumpstarter import lease as rules
 from services.jumpstarter.agenda import Agenda
-from services.jumpstarter.decision import Decision, End, Keep, Wait, decide
+from services.jumpstarter.decision import Decision, End, Keep, Wait, decide, explained
 from services.jumpstarter.exporter import State, state
 from services.jumpstarter.lab import Lab
 from services.jumpstarter.outcome import copied
+from services.jumpstarter.retention import Retention
 from shared.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.service.service import Clock
 from shared.storage.errors import Compacted, Conflict, Exists, StoreError, StoreUnavailable
-from shared.storage.port import Author, Check, Condition, Delete, Expect, Order, Put, Query, Store
+from shared.storage.port import Author, Check, Expect, Put, Store
 from shared.watch.tailer import Tailer
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,8 @@ _BATCH: Final = 256
 _TOGETHER: Final = 64
 # Exporters that are offered one by one; when more are free at once everybody is asked.
 _FEW: Final = 8
-# How often ended leases that are too old are looked for.
-_FORGET: Final = 60 * _SECOND
 _ASSIGNED: Final = Author("controller", "controller:lease:assign")
 _ENDED: Final = Author("controller", "controller:lease:end")
-_FORGOTTEN: Final = Author("controller", "controller:lease:forget")
 
 
 class _Behind(Exception):
@@ -67,10 +65,9 @@ class Engine:
         self._store = store
         self._tailer = tailer
         self._clock = clock
-        self._retention = retention
+        self._retention = Retention(store, retention)
         self._turn = asyncio.Lock()
         self._agenda = Agenda()
-        self._forget_at = 0
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -165,18 +162,7 @@ class Engine:
     def explained(self, lease: pb.Lease) -> pb.Lease:
         """`lease`, whose condition Pending tells what it waits for at this moment. What is stored says
         what it was when the wait began."""
-        if lease.ended or lease.exporter:
-            return lease
-        space, now = self.lab.namespace(lease.name), self.now()
-        made = decide(lease, space, now)
-        if not isinstance(made, Wait):
-            return lease
-        place, message = space.queue.position(lease.name), made.message
-        if place:
-            message = f"{message}; {place} of {space.queue.waiting(now)} in the queue"
-        found = copied(lease)
-        rules.set_condition(found, rules.PENDING, rules.TRUE, made.reason, message, now)
-        return found
+        return explained(lease, self.lab.namespace(lease.name), self.now())
 
     # -- exporters
 
@@ -293,11 +279,15 @@ class Engine:
                 async with self._turn:
                     await self._catch_up()
                     await self._settle()
-                    await self._forget()
+                    await self._retention.tidy(self.now())
                 if not await self._sleep():
                     return
             except StoreError as error:
                 log.warning("the lease controller cannot go on; trying again", extra={"error": str(error)})
+                await asyncio.sleep(_RETRY)
+            except Exception:
+                # Whatever it is, leases must end: everything is looked at again.
+                log.exception("the lease controller has failed; trying again")
                 await asyncio.sleep(_RETRY)
 
     async def _sleep(self) -> bool:
@@ -411,21 +401,6 @@ class Engine:
         with contextlib.suppress(Conflict):
             await self._store.commit(changes, checks=checks, by=by)
         await self._catch_up()
-
-    async def _forget(self) -> None:
-        """Remove a few of the leases that ended too long ago."""
-        now = self.now()
-        if now < self._forget_at:
-            return
-        before = now - self._retention
-        old = (Condition("ended", "=", 1), Condition("ended_time", "<", before))
-        query = Query(kinds.LEASE, where=old, order=(Order("ended_time"),), limit=_BATCH)
-        changes = [Delete(kinds.LEASE, r.name, r.revision) async for r in self._store.scan(query)]
-        if changes:
-            with contextlib.suppress(Conflict):
-                await self._store.commit(changes, by=_FORGOTTEN)
-        # The rest soon, but others come first.
-        self._forget_at = now + (_SECOND if len(changes) == _BATCH else _FORGET)
 
     async def _found(self, name: str, *, fresh: bool = False) -> tuple[pb.Lease, int]:
         """A lease, ended or not, and its revision; with `fresh` as it is stored, whatever is known

@@ -125,13 +125,15 @@ class Line:
 class Process:
     """One controller, with what the admin API of its process would write through."""
 
-    def __init__(self, store: Store, clock: Clock, draw: random.Random, id: str) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, draw: random.Random, id: str, *, retention: int = NEVER
+    ) -> None:
         self.id = id
         self.line = Line(store, draw)
         self.clock = clock
         # What a test does not ask for happens when it does: no peer is heard of by the way.
         self.tailer = Tailer(cast(Store, self.line), poll=3600)
-        self.engine = Engine(cast(Store, self.line), self.tailer, clock, retention=NEVER)
+        self.engine = Engine(cast(Store, self.line), self.tailer, clock, retention=retention)
         self.presence = Presence(self.engine, cast(Store, self.line), id, f"{id}:8722")
         ids = iter(f"{id}-{number}" for number in range(1 << 30))
         self.collections: dict[str, Collection[Any]] = {
@@ -176,13 +178,13 @@ class Process:
 
 @asynccontextmanager
 async def started(
-    count: int = 1, *, present: bool = False
+    count: int = 1, *, present: bool = False, retention: int = NEVER
 ) -> AsyncIterator[tuple[Store, Clock, list[Process]]]:
     """That many controllers over an empty store in memory."""
     clock = Clock()
     store = await memory(clock)
     draw = random.Random(0)
-    processes = [Process(store, clock, draw, f"c{number}") for number in range(count)]
+    processes = [Process(store, clock, draw, f"c{number}", retention=retention) for number in range(count)]
     async with contextlib.AsyncExitStack() as stack:
         for process in processes:
             await process.start(present=present)

@@ -15,9 +15,9 @@ from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import StoreUnavailable
-from shared.storage.port import Put, Store
+from shared.storage.port import Put, Query, Store
 from tests.contract.jumpstarter_model import NAMESPACE, PARENT, SECOND, name
-from tests.contract.jumpstarter_rig import BY, START, Process, settle, started
+from tests.contract.jumpstarter_rig import BY, PATIENCE, START, Process, settle, started
 
 ANN = name("clients", "ann")
 DEVICES = [DriverInstanceReport(uuid="root")]
@@ -296,3 +296,69 @@ async def test_a_lease_that_a_peer_has_just_accepted_is_not_overtaken() -> None:
         assert not (await tasks[0]).exporter
         await settle([here, peer], store)
         assert await holder(store, "e1") == "older"
+
+
+async def test_a_controller_that_fails_goes_on() -> None:
+    """Whatever the failure is, and without anybody who calls."""
+    async with started() as (store, clock, (process,)):
+        await ann(process)
+        await exporter(process, "e1")
+        await process.engine.create(wanted("held"), BY)
+        await process.idle()
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        process.line.meanwhile = fail
+        clock.advance(61)
+        process.engine.wake()
+        async with asyncio.timeout(PATIENCE):
+            while not (await stored(store, "held")).ended:
+                await asyncio.sleep(0.01)
+        assert process.line.meanwhile is None
+
+
+async def test_a_lease_that_waits_knows_its_place() -> None:
+    async with started() as (_, clock, (process,)):
+        await ann(process)
+        await exporter(process, "e1")
+        later = wanted("later")
+        later.begin_time.FromNanoseconds(clock.now + 3600 * SECOND)
+        await process.engine.create(later, BY)
+        for id in ("held", "second", "first"):
+            await process.engine.create(wanted(id), BY)
+            clock.advance(1)
+        said = {id: (await process.engine.get(name("leases", id))) for id in ("second", "first", "later")}
+        assert [said[id].conditions[0].message.rpartition("; ")[2] for id in ("second", "first")] == [
+            "1 of 2 in the queue",
+            "2 of 2 in the queue",
+        ]
+        assert not said["later"].conditions
+        clock.advance(3600)
+        now = process.engine.explained(said["later"]).conditions[0]
+        assert now.message.endswith("; 3 of 3 in the queue"), "its time has come"
+
+
+async def test_leases_that_have_ended_are_forgotten_in_time() -> None:
+    """Those that ended long ago, a few at a time; active ones never."""
+    async with started(retention=100 * SECOND) as (store, clock, (process,)):
+        await ann(process)
+        await exporter(process, "e1")
+        await process.engine.create(wanted("held", seconds=100_000), BY)
+        for number in range(300):
+            await process.engine.create(wanted(f"l{number}", "board=none"), BY)
+        clock.advance(99)
+        await process.engine.create(wanted("young", "board=none"), BY)
+
+        async def left() -> set[str]:
+            process.engine.wake()
+            await process.idle()
+            return {r.name.rpartition("/")[2] async for r in store.scan(Query(kinds.LEASE))}
+
+        assert len(await left()) == 302
+        clock.advance(61)
+        assert len(await left()) == 302 - 256
+        clock.advance(1)
+        assert await left() == {"held", "young"}
+        clock.advance(61)
+        assert await left() == {"held"}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 
@@ -15,7 +16,7 @@ from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import StoreUnavailable
 from shared.storage.port import Store
 from tests.contract.jumpstarter_model import name
-from tests.contract.jumpstarter_rig import BY, Clock, Process, started
+from tests.contract.jumpstarter_rig import BY, Clock, Crash, Process, started
 
 E1 = name("exporters", "e1")
 
@@ -196,9 +197,8 @@ async def test_a_stream_that_is_cut_off_while_it_opens_holds_nothing() -> None:
 
         process.line.meanwhile = vanish
         caller = asyncio.create_task(stream.__aenter__())
-        with contextlib.suppress(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError):
             await caller
-        await stream.__aexit__(None, None, None) if caller.done() and not caller.cancelled() else None
         assert 60 <= await gone_after(store, clock, [process]) <= 91
 
 
@@ -239,3 +239,23 @@ async def test_an_exporter_that_is_removed_while_it_streams() -> None:
             await process.collections[kinds.EXPORTER].delete(E1, BY)
             await passes(clock, [process], 45)
         assert await store.get(kinds.EXPORTER, E1) is None
+
+
+@pytest.mark.parametrize("fuse", range(1, 40, 2))
+async def test_a_controller_that_dies_at_any_of_its_calls_keeps_nobody_online(fuse: int) -> None:
+    """As it starts, opens a stream, beats, or ends the stream; the exporter is had by the next one."""
+    async with lab() as (store, clock, (other,)):
+        dying = Process(store, clock, Random(fuse), "dying")
+        dying.line.fuse = fuse
+        with contextlib.suppress(Crash):
+            await dying.start(present=True)
+            async with dying.presence.stream(E1, BY):
+                await passes(clock, [dying, other], 12)
+            await passes(clock, [dying, other], 3)
+        await dying.kill()
+        if (await stored(store)).online:
+            assert await gone_after(store, clock, [other]) <= 91
+        async with other.presence.stream(E1, BY):
+            await passes(clock, [other], 12)
+            found = await stored(store)
+            assert found.online and found.controller == other.id
