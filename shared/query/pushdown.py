@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.query.ast import EVERYTHING, And, Compare, Comparison, In, IsNull, Node, Not, Substring
+from shared.query.ast import (
+    EVERYTHING,
+    And,
+    Compare,
+    Comparison,
+    In,
+    IsNull,
+    Node,
+    Not,
+    Pattern,
+    Substring,
+    TextMatch,
+)
 from shared.query.schema import Field, Schema
 from shared.storage.port import NULL, Condition
 
@@ -50,6 +63,8 @@ def narrow(node: Node, schema: Schema) -> Narrowing:
             return Narrowing((Condition(field.name, "in", (*values, *nulls)),), True)
         case Substring(name, text) if schema[name].folded:
             return Narrowing((Condition(schema[name].folded_index, "contains", text.casefold()),), True)
+        case TextMatch(name, pattern) if not schema[name].many and not pattern.negated:
+            return _matched(schema[name], pattern)
         case IsNull(name) if _keeps_nulls(schema[name]):
             return Narrowing((Condition(schema[name].name, "=", NULL),), True)
         case Not(IsNull(name)) if _keeps_nulls(schema[name]):
@@ -82,6 +97,33 @@ def _compared(field: Field, op: Comparison, value: Any) -> Narrowing:
         return Narrowing((Condition(field.name, "in", (value, NULL)),), True)
     # Too much is fine, too little never.
     return Narrowing((Condition(field.name, op, value),) if kept else (), False)
+
+
+def _matched(field: Field, pattern: Pattern) -> Narrowing:
+    """Of a field whose text is never missing."""
+    if pattern.form == "equal" and field.indexed:
+        return Narrowing((Condition(field.name, "=", pattern.text),), True)
+    folded = pattern.text.casefold()
+    if pattern.form == "prefix" and not folded:
+        return Narrowing((), True)
+    if not field.folded or pattern.form == "regex":
+        return Narrowing((), False)
+    if pattern.form == "equal":
+        return Narrowing((Condition(field.folded_index, "=", folded),), False)
+    end = _after(folded)
+    above = Condition(field.folded_index, ">=", folded)
+    return Narrowing((above, Condition(field.folded_index, "<", end)) if end else (above,), True)
+
+
+def _after(prefix: str) -> str:
+    """The least text above all that start with `prefix`; empty when there is none."""
+    while prefix and ord(prefix[-1]) == sys.maxunicode:
+        prefix = prefix[:-1]
+    if not prefix:
+        return ""
+    # Between them lie the surrogates, which no text has.
+    following = 0xE000 if ord(prefix[-1]) == 0xD7FF else ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(following)
 
 
 def _keeps_nulls(field: Field) -> bool:

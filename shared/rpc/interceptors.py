@@ -84,10 +84,16 @@ class Pipeline:
             self._metrics.ended(method, transport, code)
 
     async def stream(
-        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
+        self,
+        method: Method,
+        read: Callable[[], Any],
+        metadata: Metadata,
+        transport: str,
+        limit: asyncio.Timeout | None = None,
     ) -> AsyncIterator[Message | bytes]:
+        """`limit` is what the transport has around the whole stream; the handler may set it."""
         code = StatusCode.CANCELLED
-        call = Call(method, metadata[REQUEST_ID], metadata, transport)
+        call = Call(method, metadata[REQUEST_ID], metadata, transport, limit=limit)
         sent = self._metrics.messages.labels(method.service, method.name, transport)
         self._streams += 1
         self._metrics.streams.set(self._streams)
@@ -106,6 +112,8 @@ class Pipeline:
             code = failed.code
             raise StatusError(failed) from error
         finally:
+            if limit is not None and limit.expired():
+                code = StatusCode.DEADLINE_EXCEEDED
             self._streams -= 1
             self._metrics.streams.set(self._streams)
             self._metrics.ended(method, transport, code)
