@@ -15,6 +15,7 @@ from shared.rest.style import Style
 from shared.rpc.method import Authenticator, Metadata
 from shared.rpc.status import Status
 
+_PARAMETERS: Final = ("timeout", "query")
 _TOO_MANY: Final = "has too many values"
 
 
@@ -45,13 +46,13 @@ def _phrase(code: int) -> str:
 
 
 def _message(status: Status) -> str:
-    """As upstream's gateway words what is wrong with parameters: those whose text begins with their
-    name. What a query means is worded by the query language."""
+    """As upstream's gateway words what is wrong with the export's parameters. What is wrong in a query
+    is worded by the query language, without the parameter's name in front."""
     texts = []
     for detail in status.details:
         for violation in detail.field_violations if isinstance(detail, BadRequest) else ():
             plain = f"{violation.field}: {violation.description}"
-            if plain not in status.message:
+            if violation.field not in _PARAMETERS or plain not in status.message:
                 return status.message
             if violation.description.startswith(_TOO_MANY):
                 texts.append(f'too many values for field "{violation.field}"')
