@@ -33,8 +33,10 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 # Seconds for which a client of a failed call is listened to, and without a word from it.
-_DRAIN = 1.0
+_DRAIN = 5.0
 _SILENCE = 0.05
+# Seconds after which a stream from a client that has ended is known to be whole.
+_SETTLED = 0.02
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -211,3 +213,5 @@ async def _drained(stream: AsyncIterator[bytes]) -> None:
 async def _parsed(method: Method, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     async for data in stream:
         yield _parse(method, data)
+    # A stream that broke off ends like one that was ended; that it is cancelled comes a moment later.
+    await asyncio.sleep(_SETTLED)
