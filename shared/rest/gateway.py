@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -51,7 +51,7 @@ class Calls(Protocol):
         metadata: Metadata,
         transport: str,
         limit: asyncio.Timeout | None = None,
-    ) -> AsyncIterator[Message | bytes]: ...
+    ) -> AsyncGenerator[Message | bytes, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Gateway:
         if style.gzip_streams:
             headers["Vary"] = "Accept-Encoding"
         messages = self._calls.stream(method, read, metadata, "rest", limit)
-        async with contextlib.aclosing(messages):  # type: ignore[type-var]
+        async with contextlib.aclosing(messages):
             return await streaming.send(
                 request, messages, form, headers, gzip=gzip, patience=style.open_stream_after, limit=limit
             )

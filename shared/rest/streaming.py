@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, Protocol
 
 import orjson
@@ -115,7 +115,7 @@ async def stop(task: asyncio.Task[Any]) -> None:
 
 async def send(
     request: web.BaseRequest,
-    messages: AsyncIterator[Any],
+    messages: AsyncGenerator[Any, None],
     form: Form,
     headers: dict[str, str],
     *,
@@ -129,12 +129,15 @@ async def send(
     sender = _Sender(request, form, headers, gzip=gzip)
     try:
         async with limit:
-            await sender.send(messages, patience)
+            await sender.send(messages, patience, limit)
     except ConnectionError:
         # The client is gone: nobody is left to tell.
         pass
     except TimeoutError as error:
-        await sender.cut_off(statuses.expired(limit, error))
+        expired = statuses.expired(limit, error)
+        # What the method holds is free before its client has heard of it.
+        await messages.aclose()
+        await sender.cut_off(expired)
     return sender.response
 
 
@@ -148,22 +151,32 @@ class _Sender:
             headers["Content-Encoding"] = "gzip"
         self.response = web.StreamResponse(headers=headers)
 
-    async def send(self, messages: AsyncIterator[Any], patience: float | None) -> None:
+    async def send(
+        self, messages: AsyncIterator[Any], patience: float | None, limit: asyncio.Timeout
+    ) -> None:
         first = await first_of(messages, patience)
         try:
             await self.response.prepare(self._request)
             if self._request.method != "HEAD":
-                await self._send_all(messages, first)
+                await self._send_all(messages, first, limit)
             await self.response.write_eof()
         finally:
             if not first.done():
                 await stop(first)
 
-    async def _send_all(self, messages: AsyncIterator[Any], first: asyncio.Task[Any]) -> None:
+    async def _send_all(
+        self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: asyncio.Timeout
+    ) -> None:
         unyielded = 0
         write, as_text = self.response.write, self._form.message
         try:
             message = await first
+            if limit.when() is not None:
+                # A write that is cut off while it waits for the reader would cancel what all others,
+                # the last line's among them, wait for.
+                def write(data: Any) -> Any:
+                    return asyncio.shield(self.response.write(data))
+
             while message is not _END:
                 data = as_text(message)
                 unyielded += len(data)
@@ -195,6 +208,5 @@ class _Sender:
                         await self.response.write(self._compressor.end())
                 await self.response.write_eof()
         except (TimeoutError, ConnectionError):
-            transport = self._request.transport
-            if transport is not None:
-                transport.abort()
+            if self._request.transport is not None:
+                self._request.transport.abort()

@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -90,7 +90,7 @@ class Pipeline:
         metadata: Metadata,
         transport: str,
         limit: asyncio.Timeout | None = None,
-    ) -> AsyncIterator[Message | bytes]:
+    ) -> AsyncGenerator[Message | bytes, None]:
         """`limit` is what the transport has around the whole stream; the handler may set it."""
         code = StatusCode.CANCELLED
         call = Call(method, metadata[REQUEST_ID], metadata, transport, limit=limit)

@@ -158,7 +158,7 @@ class GrpcServer:
             metadata, limit = _metadata(context), asyncio.timeout(None)
             answers = pipeline.stream(method, reader(request), metadata, "grpc", limit)
             try:
-                async with limit, contextlib.aclosing(answers):  # type: ignore[type-var]
+                async with limit, contextlib.aclosing(answers):
                     async for answer in answers:
                         await context.write(
                             answer if isinstance(answer, bytes) else answer.SerializeToString()
@@ -167,6 +167,9 @@ class GrpcServer:
                 await abort(request, context, metadata, error)
             except TimeoutError as error:
                 await abort(request, context, metadata, statuses.expired(limit, error))
+            except grpc.aio.InternalError as error:
+                # The client went away while a message was on its way to it.
+                raise asyncio.CancelledError from error
 
         kinds = {
             (False, False): (grpc.unary_unary_rpc_method_handler, unary),
