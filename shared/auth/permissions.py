@@ -51,6 +51,9 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
         "tokens.issue": OPERATOR,
         # Meta: the strings of the API's own contract.
         **{f"{_META}{xs}.{verb}": VIEWER for xs in _CATALOGUE for verb in _META_VERBS},
+        # Pods: exports and lists, and what feeds them.
+        "pods.view": VIEWER,
+        "pods.feed": OPERATOR,
         # The internal API: current objects, their history and their changes, of every kind.
         "admin.read": VIEWER,
         "admin.apply": OPERATOR,
@@ -115,6 +118,8 @@ _ACCESS = "/roundhouse.admin.v1.AccessService/"
 _CLIENT = "/jumpstarter.client.v1.ClientService/"
 _CONTROLLER = "/jumpstarter.v1.ControllerService/"
 _LAB = "/roundhouse.lab.v1.LabService/"
+_PODS = "/v1.PodService/"
+_FEED = "/podfeed.v1.PodFeedService/"
 
 
 def _catalogue() -> Mapping[str, str]:
@@ -181,6 +186,11 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         f"{_LAB}ListBoard": "board.list",
         f"{_LAB}ListLeases": "leases.search",
         f"{_LAB}ListNamespaces": "board.list",
+        f"{_PODS}GetPods": "pods.view",
+        f"{_PODS}ExportPods": "pods.view",
+        f"{_FEED}Push": "pods.feed",
+        f"{_FEED}Sync": "pods.feed",
+        f"{_FEED}PutInventory": "pods.feed",
         f"{_ADMIN}ListKinds": "admin.read",
         f"{_ADMIN}Get": "admin.read",
         f"{_ADMIN}List": "admin.read",

@@ -126,6 +126,33 @@ class Or:
     items: tuple[Node, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A test of one text: it starts with `text` or equals it, or a regular expression has a match in
+    it. A prefix and an expression ignore letter case."""
+
+    form: Literal["prefix", "equal", "regex"]
+    text: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    """The field's text passes the test. Of many texts one does, also where the test is negated."""
+
+    field: str
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class EntryMatch:
+    """An entry of the map passes both tests; None: any key, or any value."""
+
+    field: str
+    key: Pattern | None
+    value: Pattern | None
+
+
 Node = (
     Compare
     | In
@@ -135,6 +162,8 @@ Node = (
     | EntryOrder
     | NameMatches
     | Like
+    | TextMatch
+    | EntryMatch
     | IsNull
     | IsNan
     | Not

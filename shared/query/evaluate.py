@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from shared.query import like
+from shared.query import like, regex
 from shared.query.ast import (
     And,
     Compare,
+    EntryMatch,
     EntryOrder,
     Has,
     HasEntries,
@@ -22,7 +23,9 @@ from shared.query.ast import (
     Node,
     Not,
     Or,
+    Pattern,
     Substring,
+    TextMatch,
 )
 from shared.query.labels import integer
 from shared.query.schema import Field, Schema
@@ -80,6 +83,10 @@ def compile(node: Node, schema: Schema) -> Predicate:
         case Like(name, pattern):
             fits = like.matcher(pattern)
             return _some(schema[name], lambda value: isinstance(value, str) and fits(value))
+        case TextMatch(name, pattern):
+            return _some(schema[name], _text(pattern))
+        case EntryMatch(name, key, value):
+            return _entry_match(schema[name].get, key, value)
         case IsNull(name):
             null = schema[name].null
             get = schema[name].get
@@ -123,6 +130,30 @@ def _entry_order(
     def test(message: Any) -> bool:
         number = integer(get(message).get(key, ""))
         return number is not None and compare(number, bound)
+
+    return test
+
+
+def _text(pattern: Pattern) -> Callable[[Any], bool]:
+    text, negated = pattern.text, pattern.negated
+    if pattern.form == "regex":
+        found = regex.compiled(text)
+        return lambda value: found(value) != negated
+    if pattern.form == "equal":
+        return lambda value: (value == text) != negated
+    folded = text.casefold()
+    return lambda value: value.casefold().startswith(folded) != negated
+
+
+def _entry_match(get: Callable[[Any], Any], key: Pattern | None, value: Pattern | None) -> Predicate:
+    fits = _text(key) if key is not None else None
+    holds = _text(value) if value is not None else None
+
+    def test(message: Any) -> bool:
+        return any(
+            (fits is None or fits(name)) and (holds is None or holds(content))
+            for name, content in get(message).items()
+        )
 
     return test
 

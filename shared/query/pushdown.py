@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.query import like
-from shared.query.ast import EVERYTHING, And, Compare, Comparison, In, IsNull, Like, Node, Not, Substring
+from shared.query.ast import (
+    EVERYTHING,
+    And,
+    Compare,
+    Comparison,
+    In,
+    IsNull,
+    Like,
+    Node,
+    Not,
+    Pattern,
+    Substring,
+    TextMatch,
+)
 from shared.query.schema import Field, Schema
 from shared.storage.port import NULL, Condition
 
@@ -56,6 +69,8 @@ def narrow(node: Node, schema: Schema) -> Narrowing:
             return _begins(schema[name], fixed, rest) if rest else narrow(Compare(name, "=", fixed), schema)
         case Substring(name, text) if schema[name].folded:
             return Narrowing((Condition(schema[name].folded_index, "contains", text.casefold()),), True)
+        case TextMatch(name, pattern) if not schema[name].many and not pattern.negated:
+            return _matched(schema[name], pattern)
         case IsNull(name) if _keeps_nulls(schema[name]):
             return Narrowing((Condition(schema[name].name, "=", NULL),), True)
         case Not(IsNull(name)) if _keeps_nulls(schema[name]):
@@ -88,6 +103,22 @@ def _compared(field: Field, op: Comparison, value: Any) -> Narrowing:
         return Narrowing((Condition(field.name, "in", (value, NULL)),), True)
     # Too much is fine, too little never.
     return Narrowing((Condition(field.name, op, value),) if kept else (), False)
+
+
+def _matched(field: Field, pattern: Pattern) -> Narrowing:
+    """Of a field whose text is never missing."""
+    if pattern.form == "equal" and field.indexed:
+        return Narrowing((Condition(field.name, "=", pattern.text),), True)
+    folded = pattern.text.casefold()
+    if pattern.form == "prefix" and not folded:
+        return Narrowing((), True)
+    if not field.folded or pattern.form == "regex":
+        return Narrowing((), False)
+    if pattern.form == "equal":
+        return Narrowing((Condition(field.folded_index, "=", folded),), False)
+    end = _behind(folded)
+    above = Condition(field.folded_index, ">=", folded)
+    return Narrowing((above, Condition(field.folded_index, "<", end)) if end is not None else (above,), True)
 
 
 def _begins(field: Field, text: str, rest: str) -> Narrowing:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from shared.errors import InvalidArgument
+
 # Seconds that a client may take to send a body.
 RECEIVE_TIMEOUT: Final = 30.0
 # Smaller answers are not worth compressing.
 GZIP_FROM: Final = 1400
+# Seconds that a body which is read as it arrives may stand still.
+PAUSE: Final = 300.0
+# Bytes of it that are decompressed at a time.
+_PIECE: Final = 1 << 20
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _LEVEL: Final = 5
 # Above this, compressing holds the event loop too long.
@@ -54,6 +61,32 @@ async def receive(request: web.BaseRequest, limit: int) -> bytes:
     if len(data) > limit:
         raise too_long
     return data
+
+
+async def pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The body as it arrives, decompressed, without a limit to all of it. Raises InvalidArgument; a
+    client that went away cancels whoever reads."""
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    if coding not in ("", "identity", "gzip", "x-gzip"):
+        raise InvalidArgument.at("body", f"is encoded as {coding[:50]!r}; gzip is understood")
+    decoder = zlib.decompressobj(_GZIP) if coding not in ("", "identity") else None
+    try:
+        while True:
+            async with asyncio.timeout(PAUSE):
+                data = await request.content.readany()
+            if not data:
+                break
+            while data:
+                yield data if decoder is None else decoder.decompress(data, _PIECE)
+                data = b"" if decoder is None else decoder.unconsumed_tail
+        if decoder is not None:
+            yield decoder.flush()
+    except TimeoutError:
+        raise InvalidArgument.at("body", f"nothing more of it arrived for {PAUSE:.0f} s") from None
+    except (zlib.error, web.RequestPayloadError, aiohttp.ClientPayloadError, HttpProcessingError):
+        raise InvalidArgument.at("body", _MISCODED) from None
+    if decoder is not None and (not decoder.eof or decoder.unused_data):
+        raise InvalidArgument.at("body", _MISCODED)
 
 
 def _decoded(data: bytes, coding: str, limit: int) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import orjson
@@ -44,8 +45,13 @@ class Calls(Protocol):
     ) -> Message | bytes: ...
 
     def stream(
-        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
-    ) -> AsyncIterator[Message | bytes]: ...
+        self,
+        method: Method,
+        read: Callable[[], Any],
+        metadata: Metadata,
+        transport: str,
+        limit: asyncio.Timeout | None = None,
+    ) -> AsyncGenerator[Message | bytes, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,19 @@ class _Route:
     converter: Converter
     # The request has a resume_token, which Last-Event-ID can set.
     resumes: bool
+
+    @property
+    def feed(self) -> Callable[[Sequence[tuple[str, str]], AsyncIterator[bytes]], Any] | None:
+        """What reads the body of a method that streams from the client."""
+        return self.method.http.read if self.method.http is not None else None
+
+    @property
+    def ready(self) -> Method | None:
+        """The method as it answers with lines that are ready."""
+        form = self.method.http
+        if form is None or form.lines is None:
+            return None
+        return replace(self.method, handler=form.lines)
 
 
 class Gateway:
@@ -78,7 +97,7 @@ class Gateway:
 
     def _add(self, method: Method, style: Style) -> None:
         for rule in method.rules:
-            if method.client_streaming:
+            if method.client_streaming and (method.http is None or method.http.read is None):
                 raise ValueError(f"{method.path} streams from the client: it can have no HTTP rule")
             if method.raw:
                 raise ValueError(f"{method.path} takes bytes: it can have no HTTP rule")
@@ -117,7 +136,7 @@ class Gateway:
     ) -> web.StreamResponse:
         route = found.target
         data, broken = b"", ""
-        if route.transcoder.reads_body and request.can_read_body:
+        if route.feed is None and route.transcoder.reads_body and request.can_read_body:
             try:
                 data = await body.receive(request, route.style.max_body)
             except body.BrokenBody as error:
@@ -126,7 +145,9 @@ class Gateway:
         resume = metadata.get("last-event-id", "") if events and route.resumes else ""
 
         # Called once the caller is known to be allowed: without a token, 401 comes before 400.
-        def read() -> Message:
+        def read() -> Any:
+            if route.feed is not None:
+                return route.feed(route.transcoder.parameters(query), body.pieces(request))
             if broken:
                 raise InvalidArgument.at("body", broken)
             return route.transcoder.read(found, query, data, resume)
@@ -150,20 +171,24 @@ class Gateway:
         events: bool,
         indent: bool,
     ) -> web.StreamResponse:
-        style = route.style
-        form: streaming.Lines | streaming.Events
+        style, method, limit = route.style, route.method, asyncio.timeout(None)
+        form: streaming.Form
         if events:
-            form = streaming.Events(route.converter, style)
+            form = streaming.Events(method.response, route.converter, style)
+        elif route.ready is not None and not indent:
+            form = streaming.ReadyLines(method.response, route.converter, style, indent=False)
+            method = route.ready
         else:
-            form = streaming.Lines(route.converter, style, indent=indent)
+            form = streaming.Lines(method.response, route.converter, style, indent=indent)
         headers = {"X-Request-Id": metadata[REQUEST_ID], "Cache-Control": "no-store", **style.stream_headers}
         gzip = style.gzip_streams and body.accepts_gzip(metadata.get("accept-encoding", ""))
         if style.gzip_streams:
             headers["Vary"] = "Accept-Encoding"
-        messages = self._calls.stream(route.method, read, metadata, "rest")
-        async with contextlib.aclosing(messages):  # type: ignore[type-var]
-            first = await streaming.first_of(messages, style.open_stream_after)
-            return await streaming.send(request, route.method, messages, first, form, headers, gzip=gzip)
+        messages = self._calls.stream(method, read, metadata, "rest", limit)
+        async with contextlib.aclosing(messages):
+            return await streaming.send(
+                request, messages, form, headers, gzip=gzip, patience=style.open_stream_after, limit=limit
+            )
 
     def _missed(self, request: web.BaseRequest, path: str, missed: Missed, identifier: str) -> web.Response:
         style = self._style_of(path)

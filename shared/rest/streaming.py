@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -19,42 +19,65 @@ from google.protobuf.message import Message
 from shared.rest import body, errors
 from shared.rest.convert import Converter
 from shared.rest.style import Style
-from shared.rpc.method import Method
+from shared.rpc import status as statuses
 from shared.rpc.status import Status, StatusError
 
 # A loop that never yields holds up every other request of the process.
 YIELD_EVERY: Final = 64 * 1024
 EVENT_STREAM: Final = "text/event-stream"
 _END: Final = object()
+# Seconds that a reader who was cut off has to take the last line.
+_LAST_WORD: Final = 5.0
+
+
+class Form(Protocol):
+    """How what a method answers becomes text."""
+
+    content_type: str
+
+    def message(self, message: Any) -> bytes: ...
+
+    def error(self, status: Status) -> bytes: ...
 
 
 class Lines:
     """Newline-delimited JSON."""
 
-    content_type: Final = "application/json"
+    content_type = "application/json"
 
-    def __init__(self, converter: Converter, style: Style, *, indent: bool) -> None:
+    def __init__(self, kind: type[Message], converter: Converter, style: Style, *, indent: bool) -> None:
+        self._parse = kind.FromString
         self._convert = converter
         self._error = style.error_of_stream
         self._option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
 
-    def message(self, message: Message) -> bytes:
-        return orjson.dumps({"result": self._convert(message)}, option=self._option)
+    def message(self, message: Message | bytes) -> bytes:
+        parsed = self._parse(message) if isinstance(message, bytes) else message
+        return orjson.dumps({"result": self._convert(parsed)}, option=self._option)
 
     def error(self, status: Status) -> bytes:
         return orjson.dumps({"error": self._error(status)}, option=self._option)
 
 
+class ReadyLines(Lines):
+    """The same of a method that answers with whole lines."""
+
+    def message(self, message: Any) -> bytes:
+        return message
+
+
 class Events:
     """Server-sent events."""
 
-    content_type: Final = EVENT_STREAM
+    content_type = EVENT_STREAM
 
-    def __init__(self, converter: Converter, style: Style) -> None:
+    def __init__(self, kind: type[Message], converter: Converter, style: Style) -> None:
+        self._parse = kind.FromString
         self._convert = converter
         self._error = style.error_of_stream
 
-    def message(self, message: Message) -> bytes:
+    def message(self, message: Message | bytes) -> bytes:
+        message = self._parse(message) if isinstance(message, bytes) else message
         token = getattr(message, "resume_token", "")
         known = isinstance(token, str) and token and token.isprintable()
         head = f"id: {token}\n".encode() if known else b""
@@ -92,58 +115,98 @@ async def stop(task: asyncio.Task[Any]) -> None:
 
 async def send(
     request: web.BaseRequest,
-    method: Method,
-    messages: AsyncIterator[Any],
-    first: asyncio.Task[Any],
-    form: Lines | Events,
+    messages: AsyncGenerator[Any, None],
+    form: Form,
     headers: dict[str, str],
     *,
     gzip: bool,
+    patience: float | None,
+    limit: asyncio.Timeout,
 ) -> web.StreamResponse:
-    """Answers 200 and then every message as it comes. A client that went away ends it quietly."""
-    headers = {**headers, "Content-Type": form.content_type}
-    compressor = body.GzipStream() if gzip else None
-    if compressor is not None:
-        headers["Content-Encoding"] = "gzip"
-    response = web.StreamResponse(headers=headers)
+    """Answers 200 once there is a message, or after `patience` seconds, and then every message as it
+    comes. What fails before that is raised. A client that went away ends it quietly; `limit` cuts it
+    off, however slowly its client reads."""
+    sender = _Sender(request, form, headers, gzip=gzip)
     try:
-        await response.prepare(request)
-        if request.method != "HEAD":
-            await _send_all(response, method, messages, first, form, compressor)
-        await response.write_eof()
+        async with limit:
+            await sender.send(messages, patience, limit)
     except ConnectionError:
         # The client is gone: nobody is left to tell.
-        return response
-    finally:
-        if not first.done():
-            await stop(first)
-    return response
+        pass
+    except TimeoutError as error:
+        expired = statuses.expired(limit, error)
+        # What the method holds is free before its client has heard of it.
+        await messages.aclose()
+        await sender.cut_off(expired)
+    return sender.response
 
 
-async def _send_all(
-    response: web.StreamResponse,
-    method: Method,
-    messages: AsyncIterator[Any],
-    first: asyncio.Task[Any],
-    form: Lines | Events,
-    compressor: body.GzipStream | None,
-) -> None:
-    unyielded = 0
-    parse = method.response.FromString
-    try:
-        message = await first
-        while message is not _END:
-            data = form.message(parse(message) if isinstance(message, bytes) else message)
-            unyielded += len(data)
-            await response.write(data if compressor is None else compressor.piece(data))
-            if unyielded >= YIELD_EVERY:
-                unyielded = 0
-                await asyncio.sleep(0)
-            message = await anext(messages, _END)
-    except ConnectionError:
-        raise
-    except Exception as error:
-        data = form.error(errors.of(error))
-        await response.write(data if compressor is None else compressor.piece(data))
-    if compressor is not None:
-        await response.write(compressor.end())
+class _Sender:
+    def __init__(self, request: web.BaseRequest, form: Form, headers: dict[str, str], *, gzip: bool) -> None:
+        headers = {**headers, "Content-Type": form.content_type}
+        self._request = request
+        self._form = form
+        self._compressor = body.GzipStream() if gzip else None
+        if gzip:
+            headers["Content-Encoding"] = "gzip"
+        self.response = web.StreamResponse(headers=headers)
+
+    async def send(
+        self, messages: AsyncIterator[Any], patience: float | None, limit: asyncio.Timeout
+    ) -> None:
+        first = await first_of(messages, patience)
+        try:
+            await self.response.prepare(self._request)
+            if self._request.method != "HEAD":
+                await self._send_all(messages, first, limit)
+            await self.response.write_eof()
+        finally:
+            if not first.done():
+                await stop(first)
+
+    async def _send_all(
+        self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: asyncio.Timeout
+    ) -> None:
+        unyielded = 0
+        write, as_text = self.response.write, self._form.message
+        try:
+            message = await first
+            if limit.when() is not None:
+                # A write that is cut off while it waits for the reader would cancel what all others,
+                # the last line's among them, wait for.
+                def write(data: Any) -> Any:
+                    return asyncio.shield(self.response.write(data))
+
+            while message is not _END:
+                data = as_text(message)
+                unyielded += len(data)
+                await write(data if self._compressor is None else self._compressor.piece(data))
+                if unyielded >= YIELD_EVERY:
+                    unyielded = 0
+                    await asyncio.sleep(0)
+                message = await anext(messages, _END)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            await self._piece(self._form.error(errors.of(error)))
+        if self._compressor is not None:
+            await write(self._compressor.end())
+
+    async def _piece(self, data: bytes) -> None:
+        await self.response.write(data if self._compressor is None else self._compressor.piece(data))
+
+    async def cut_off(self, error: StatusError) -> None:
+        """An HTTP status says so, or the last line, for a reader that comes back in time; the others
+        lose the connection."""
+        if not self.response.prepared:
+            raise error
+        try:
+            async with asyncio.timeout(_LAST_WORD):
+                if self._request.method != "HEAD":
+                    await self._piece(self._form.error(error.status))
+                    if self._compressor is not None:
+                        await self.response.write(self._compressor.end())
+                await self.response.write_eof()
+        except (TimeoutError, ConnectionError):
+            if self._request.transport is not None:
+                self._request.transport.abort()

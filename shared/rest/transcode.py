@@ -90,6 +90,13 @@ class Transcoder:
             del self._asked[next(iter(self._asked))]
         return message
 
+    def parameters(self, query_string: str) -> list[tuple[str, str]]:
+        """The query's parameters, for methods that read them themselves. Raises InvalidArgument."""
+        pairs, errors = query.parse(query_string)
+        if errors:
+            raise InvalidArgument.of(errors[: json_reader.MAX_VIOLATIONS])
+        return _without_pretty(pairs, self._style)
+
     def _read(self, found: Found[Any], query_string: str, body: bytes, resume_token: str) -> Message:
         message = self._request()
         reading = Reading(self._style.unknown_body)

@@ -6,12 +6,13 @@ failed, and every exception turned into a Status. Nothing but StatusError (and c
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -84,10 +85,16 @@ class Pipeline:
             self._metrics.ended(method, transport, code)
 
     async def stream(
-        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str
-    ) -> AsyncIterator[Message | bytes]:
+        self,
+        method: Method,
+        read: Callable[[], Any],
+        metadata: Metadata,
+        transport: str,
+        limit: asyncio.Timeout | None = None,
+    ) -> AsyncGenerator[Message | bytes, None]:
+        """`limit` is what the transport has around the whole stream; the handler may set it."""
         code = StatusCode.CANCELLED
-        call = Call(method, metadata[REQUEST_ID], metadata, transport)
+        call = Call(method, metadata[REQUEST_ID], metadata, transport, limit=limit)
         sent = self._metrics.sent(method, transport)
         deadline = Deadline()
         self._streams += 1
@@ -119,6 +126,8 @@ class Pipeline:
             raise StatusError(failed) from error
         finally:
             deadline.cancel()
+            if limit is not None and limit.expired():
+                code = StatusCode.DEADLINE_EXCEEDED
             self._streams -= 1
             self._metrics.streams.set(self._streams)
             self._metrics.ended(method, transport, code)

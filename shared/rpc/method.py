@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,6 +58,17 @@ class HttpRule:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpForm:
+    """How a streaming method meets HTTP where that is not by messages in JSON."""
+
+    # The request of a method that streams from the client, out of query parameters and a body that is
+    # still arriving. May raise InvalidArgument; so may the body, while it is read.
+    read: Callable[[Sequence[tuple[str, str]], AsyncIterator[bytes]], Any] | None = None
+    # Answers instead of the handler where JSON lines are wanted: any number of whole lines at a time.
+    lines: Callable[[Any, Call], AsyncIterator[bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """`handler(request, call)`: a coroutine for a unary answer, an async generator for a stream.
 
@@ -76,6 +88,7 @@ class Method:
     raw: bool = False
     # Says who calls, instead of the process's own.
     authenticator: Authenticator | None = None
+    http: HttpForm | None = None
 
     @property
     def path(self) -> str:
@@ -91,6 +104,13 @@ class Call:
     metadata: Metadata
     transport: str  # "grpc" or "rest"
     identity: Identity = ANONYMOUS
+    # Of a stream: what cuts it off, at any point, also while its reader is slow.
+    limit: asyncio.Timeout | None = None
+
+    def end_after(self, seconds: float) -> None:
+        """Let the stream end with DeadlineExceeded so many seconds from now."""
+        if self.limit is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def author(self, action: str) -> Author:
         """For a commit: `action` is `subject:verb`, for example "experiment:archive"."""
@@ -122,14 +142,16 @@ def methods_of(
     rules: Mapping[str, Sequence[HttpRule]] | None = None,
     raw: Collection[str] = (),
     authenticator: Authenticator | None = None,
+    http: Mapping[str, HttpForm] | None = None,
 ) -> list[Method]:
     """Every method of `service`, handled by the method of that name of `servicer`.
 
     `permissions` maps "/service/method" to a permission; one that is missing is a KeyError, so a
     forgotten method stops the process at start. `aliases` maps a method to the one whose handler
     it shares. `rules` replace the annotations. `raw` names methods whose handlers take bytes.
+    `http` gives methods forms of their own over HTTP.
     """
-    names = aliases or {}
+    names, forms = aliases or {}, http or {}
     return [
         Method(
             service=service.full_name,
@@ -143,6 +165,7 @@ def methods_of(
             server_streaming=method.server_streaming,
             raw=method.name in raw,
             authenticator=authenticator,
+            http=forms.get(method.name),
         )
         for method in service.methods
     ]

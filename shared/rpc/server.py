@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from shared.errors import InvalidArgument
+from shared.rpc import status as statuses
 from shared.rpc.interceptors import REQUEST_ID, Pipeline, request_id
 from shared.rpc.method import Metadata, MetadataDict, Method
 from shared.rpc.status import Status, StatusError
@@ -29,6 +32,11 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+# Seconds for which a client of a failed call is listened to, and without a word from it.
+_DRAIN = 5.0
+_SILENCE = 0.05
+# Seconds after which a stream from a client that has ended is known to be whole.
+_SETTLED = 0.02
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -123,7 +131,9 @@ class GrpcServer:
                 return lambda: _parsed(method, request)
             return lambda: _parse(method, request)
 
-        async def abort(context: Any, metadata: Metadata, error: StatusError) -> None:
+        async def abort(request: Any, context: Any, metadata: Metadata, error: StatusError) -> None:
+            if method.client_streaming:
+                await _drained(request)
             status = error.status
             extra = decorate(status) if decorate is not None else ()
             await context.abort(
@@ -140,17 +150,26 @@ class GrpcServer:
             try:
                 answer = await pipeline.unary(method, reader(request), metadata, "grpc")
             except StatusError as error:
-                await abort(context, metadata, error)
+                await abort(request, context, metadata, error)
                 raise
             return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[bytes]:
-            metadata = _metadata(context)
+        async def stream(request: Any, context: Any) -> None:
+            metadata, limit = _metadata(context), asyncio.timeout(None)
+            answers = pipeline.stream(method, reader(request), metadata, "grpc", limit)
             try:
-                async for answer in pipeline.stream(method, reader(request), metadata, "grpc"):
-                    yield answer if isinstance(answer, bytes) else answer.SerializeToString()
+                async with limit, contextlib.aclosing(answers):
+                    async for answer in answers:
+                        await context.write(
+                            answer if isinstance(answer, bytes) else answer.SerializeToString()
+                        )
             except StatusError as error:
-                await abort(context, metadata, error)
+                await abort(request, context, metadata, error)
+            except TimeoutError as error:
+                await abort(request, context, metadata, statuses.expired(limit, error))
+            except grpc.aio.InternalError as error:
+                # The client went away while a message was on its way to it.
+                raise asyncio.CancelledError from error
 
         kinds = {
             (False, False): (grpc.unary_unary_rpc_method_handler, unary),
@@ -184,6 +203,18 @@ def _parse(method: Method, data: bytes) -> Message:
         ) from error
 
 
+async def _drained(stream: AsyncIterator[bytes]) -> None:
+    """Takes what a client is just sending: one whose message cannot be sent any more, for the call has
+    failed, hears of that and not of the failure."""
+    with contextlib.suppress(TimeoutError, StopAsyncIteration):
+        async with asyncio.timeout(_DRAIN):
+            while True:
+                async with asyncio.timeout(_SILENCE):
+                    await anext(stream)
+
+
 async def _parsed(method: Method, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     async for data in stream:
         yield _parse(method, data)
+    # A stream that broke off ends like one that was ended; that it is cancelled comes a moment later.
+    await asyncio.sleep(_SETTLED)

@@ -190,6 +190,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jumpstarter_deprecated_labels", replacements, "", "Jumpstarter: labels that are hidden likewise and reported as deprecated; `key=what to use instead`, comma-separated."),
     Setting("jumpstarter_max_tags", count, "10", "Jumpstarter: how many tags a lease may have."),
     Setting("lease_retention", duration, "30d", "Jumpstarter: how long ended leases stay readable."),
+    Setting("pods_max_sync", count, "100000", "Pods: how many pods one Sync, and rows one PutInventory, may have; they are held until its end."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
     Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),

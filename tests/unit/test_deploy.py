@@ -44,7 +44,7 @@ def test_what_is_started_can_be() -> None:
         if document["kind"] == "Deployment"
         for container in document["spec"]["template"]["spec"]["containers"]
     ]
-    served = ("admin_ui", "services.jumpstarter", "services.meta", "services.pipelines")
+    served = ("admin_ui", "services.jumpstarter", "services.meta", "services.pipelines", "services.pods")
     assert sorted(modules) == sorted((*served, *served))
     for module in modules:
         assert find_spec(f"{module}.__main__") is not None

@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from shared.query.ast import (
     And,
     Compare,
+    EntryMatch,
     EntryOrder,
     Has,
     HasEntries,
@@ -31,6 +32,7 @@ from shared.query.ast import (
     Not,
     Or,
     Substring,
+    TextMatch,
 )
 from shared.query.descriptor_schema import DescriptorSchema
 from shared.query.dialects.sqlish import MAX_LIST
@@ -73,7 +75,7 @@ class _Printer:
                 return f"{name} IS NAN"
             case Has(name) | HasEntries(name):
                 return f"{name} CONTAINS {self._element(node)}"
-            case Substring() | EntryOrder():
+            case Substring() | EntryOrder() | TextMatch() | EntryMatch():
                 raise ValueError(f"this language has no {type(node).__name__}")
 
     def _negation(self, node: Node) -> str:

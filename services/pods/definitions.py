@@ -1,0 +1,61 @@
+"""The kinds as the admin API shows them. Only feeds write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf import json_format
+
+from services.pods.inventory import Inventory
+from services.pods.kinds import CLUSTER, DEPLOYMENT, POD, SCHEMA
+from shared.pb.roundhouse.pods.v1 import pods_pb2 as pb
+from shared.query.ast import Node
+from shared.query.descriptor_schema import DescriptorSchema
+from shared.query.dialects.sqlish import Sqlish
+from shared.resource.definition import Definition
+
+
+@dataclass(frozen=True)
+class PodDefinition(Definition[pb.StoredPod]):
+    """`inventory`: what filters of the admin API know deployments by."""
+
+    inventory: Inventory = field(default_factory=Inventory)
+
+    def _document(self, body: bytes) -> dict[str, Any]:
+        """People who look into the database need no second copy of the pod, in base64."""
+        found = self.parse(body)
+        found.ClearField("line")
+        return json_format.MessageToDict(found, preserving_proto_field_name=True)
+
+
+def definitions(inventory: Inventory, parse_filter: Callable[[str], Node]) -> list[Definition[Any]]:
+    """Pods, clusters and deployments. `parse_filter` reads the query language, for the admin API."""
+    return [
+        PodDefinition(
+            kind=POD,
+            plural="pods",
+            message=pb.StoredPod,
+            name=lambda stored: stored.pod.id,
+            schema=SCHEMA,
+            parse_filter=parse_filter,
+            namespace="namespace",
+            inventory=inventory,
+        ),
+        _inventory(CLUSTER, "pod_clusters", pb.Cluster),
+        _inventory(DEPLOYMENT, "pod_deployments", pb.Deployment, "name", "cluster_id", namespace="namespace"),
+    ]
+
+
+def _inventory(kind: str, plural: str, message: Any, *indexed: str, namespace: str = "") -> Definition[Any]:
+    schema = DescriptorSchema(message.DESCRIPTOR, names={}, indexed=indexed, key="id")
+    return Definition(
+        kind=kind,
+        plural=plural,
+        message=message,
+        name=lambda row: row.id,
+        schema=schema,
+        parse_filter=Sqlish(schema).parse,
+        namespace=namespace,
+    )
