@@ -1,0 +1,86 @@
+"""What an instance of a job runs: the default spec with the instance's own over it (jobs contract,
+section 7), and when two such specs mean the same (section 4, GetReplaceJobDiff)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
+from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import ContainerSpec, PodSpec
+
+
+def effective(spec: JobSpec, instance: int) -> PodSpec:
+    """What `instance` runs. A new message."""
+    found = PodSpec()
+    found.CopyFrom(spec.default_spec)
+    if instance in spec.instance_spec:
+        override = spec.instance_spec[instance]
+        containers = _containers(found, override)
+        _overlay(found, override)
+        if containers:
+            del found.containers[:]
+            found.containers.extend(containers)
+    if spec.HasField("sla") and spec.sla.revocable:
+        found.revocable = True
+    return found
+
+
+def _containers(default: PodSpec, override: PodSpec) -> list[ContainerSpec]:
+    """An override that gives a container's resources alone keeps the default's command."""
+    if not override.containers:
+        return []
+    found = [ContainerSpec() for _ in override.containers]
+    for index, (new, given) in enumerate(zip(found, override.containers, strict=True)):
+        if index < len(default.containers):
+            new.CopyFrom(default.containers[index])
+            _overlay(new, given)
+        else:
+            new.CopyFrom(given)
+    return found
+
+
+def _overlay(message: Any, override: Message) -> None:
+    """Set scalars, messages, lists and maps replace the field whole; booleans always do."""
+    for field in override.DESCRIPTOR.fields:
+        if field.is_repeated:
+            if len(getattr(override, field.name)):
+                message.ClearField(field.name)
+                getattr(message, field.name).MergeFrom(getattr(override, field.name))
+        elif field.message_type is not None:
+            if override.HasField(field.name):
+                getattr(message, field.name).CopyFrom(getattr(override, field.name))
+        elif field.cpp_type == field.CPPTYPE_BOOL or getattr(override, field.name):
+            setattr(message, field.name, getattr(override, field.name))
+
+
+def same(one: PodSpec, other: PodSpec) -> bool:
+    """Whether a pod that runs the one need not be touched to run the other."""
+    return key(one) == key(other)
+
+
+def key(spec: PodSpec) -> bytes:
+    """Equal for specs that run the same: the order of labels, ports, environment and mounts, and names
+    of pods and containers, do not count."""
+    found = PodSpec()
+    found.CopyFrom(spec)
+    found.ClearField("pod_name")
+    _sort(found, "labels", lambda label: (label.key, label.value))
+    _sort(found, "host_ports", _bytes)
+    for container in [*found.containers, *found.init_containers]:
+        container.ClearField("name")
+        _sort(container, "ports", _bytes)
+        _sort(container, "environment", _bytes)
+        _sort(container, "volume_mounts", _bytes)
+    return found.SerializeToString(deterministic=True)
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+def _sort(message: Any, field: str, by: Any) -> None:
+    entries = sorted(getattr(message, field), key=by)
+    message.ClearField(field)
+    getattr(message, field).extend(entries)
