@@ -64,13 +64,6 @@ def event(events: object, workflow: pb.Workflow, state: int, now: int) -> None:
     events.add(type=workflow.type, timestamp=moments.text(now), state=state)  # type: ignore[attr-defined]
 
 
-def step(workflow: pb.Workflow, instance: int, now: int) -> pb.Step:
-    """An instance whose turn has come."""
-    found = pb.Step(workflow=workflow.name, instance=instance)
-    event(found.events, workflow, workflow.state, now)
-    return found
-
-
 def finish(found: pb.Step, workflow: pb.Workflow, now: int, *, failed: bool) -> None:
     found.result = pb.Step.FAILED if failed else pb.Step.DONE
     event(found.events, workflow, machines.W_FAILED if failed else machines.W_SUCCEEDED, now)
