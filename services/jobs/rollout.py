@@ -217,10 +217,11 @@ class Rollout:
                     continue
                 self._waiting.discard(instance)
                 return instance
-        if self._removed:
+        while self._removed:
             instance = self._removed.popleft()
-            self._waiting.discard(instance)
-            return instance
+            if instance in self._waiting:
+                self._waiting.discard(instance)
+                return instance
         return None
 
     def _begin(self, draft: Draft, current: pb.Workflow, instance: int) -> None:
