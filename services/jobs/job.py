@@ -32,7 +32,7 @@ def sum_up(draft: Draft, rollout: Rollout | None) -> None:
     fresh.pod_stats.clear()
     fresh.pod_stats_by_version.clear()
     for (configuration, state), count in sorted(counts.items()):
-        name = pod_pb2.PodState.Name(state)  # type: ignore[arg-type]  # one of the enum's numbers
+        name = pod_pb2.PodState.Name(state)
         states[state] += count
         fresh.pod_stats[name] = states[state]
         fresh.pod_stats_by_version[str(Version(configuration))].state_stats[name] = count

@@ -96,8 +96,11 @@ def backoff(failures: int, pauses: Pauses) -> int:
 # -- what happens to it
 
 
-def new(job: str, instance: int, version: int, *, after_run: int, desired: int, now: int) -> pb.Pod:
-    """An instance that there was not. `after_run`: its last run before it was removed."""
+def new(
+    job: str, instance: int, version: int, *, after_run: int, desired: int, checked: bool, now: int
+) -> pb.Pod:
+    """An instance that there was not. `after_run`: its last run before it was removed. `checked`: it has
+    a liveness check."""
     pod = pb.Pod(
         name=names.pod_name(job, instance),
         job=job,
@@ -107,7 +110,7 @@ def new(job: str, instance: int, version: int, *, after_run: int, desired: int, 
         desired_configuration=version,
     )
     pod.status.desired_state = desired  # type: ignore[assignment]  # one of the enum's numbers
-    renew(pod, now, checked=False)
+    renew(pod, now, checked=checked)
     if desired != machines.RUNNING:
         become(pod, machines.KILLED, now, reason="Created stopped")
     return pod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from services.jobs import machines, moments, names
 from services.jobs.machines import Step
@@ -97,10 +97,8 @@ def collapsed(events: Sequence[stateless.WorkflowEvent]) -> list[stateless.Workf
     return [e for index, e in enumerate(events) if not index or events[index - 1].state != e.state]
 
 
-def status(
-    workflow: pb.Workflow, job: pb.Job, steps: Iterable[pb.Step], total: int
-) -> stateless.WorkflowStatus:
-    """`total`: how many instances it is about."""
+def status(workflow: pb.Workflow, job: pb.Job) -> stateless.WorkflowStatus:
+    """Without the numbers of its progress."""
     found = stateless.WorkflowStatus(
         type=workflow.type,
         state=workflow.state,
@@ -109,15 +107,6 @@ def status(
         update_time=moments.text(workflow.updated_at),
         completion_time=moments.text(workflow.completed_at),
     )
-    for entry in steps:
-        if entry.result == pb.Step.DONE:
-            found.num_instances_completed += 1
-        elif entry.result == pb.Step.FAILED:
-            found.num_instances_failed += 1
-        else:
-            found.instances_current.append(entry.instance)
-    left = total - found.num_instances_completed - found.num_instances_failed
-    found.num_instances_remaining = max(0, left)
     d, w = job.desired_state_version, job.workflow_version
     found.version.value = str(Version(workflow.configuration, d, w))
     found.prev_version.value = str(Version(workflow.prev_configuration, d, w))
