@@ -42,8 +42,9 @@ class Board:
     specs: dict[int, JobSpec] = field(default_factory=dict)
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)
 
-    def __post_init__(self) -> None:
-        self.counts.update(_counted(kept.message) for kept in self.pods.values())
+    def recount(self) -> None:
+        """After `pods` were filled."""
+        self.counts = Counter(_counted(kept.message) for kept in self.pods.values())
 
     @property
     def id(self) -> str:

@@ -205,7 +205,9 @@ def observe(pod: pb.Pod, seen: Observation, now: int) -> bool:
 
 def lose(pod: pb.Pod, now: int) -> None:
     """The runtime knows nothing of a run that it must know."""
-    _end(pod, Observation(pod_id="", phase=Phase.ENDED, ending=Ending.LOST), now)
+    killed = pod.status.state == machines.KILLING
+    ending = Ending.STOPPED if killed else Ending.LOST
+    _end(pod, Observation(pod_id="", phase=Phase.ENDED, ending=ending), now)
 
 
 def _take(pod: pb.Pod, seen: Observation) -> None:
