@@ -220,9 +220,9 @@ def delete(version: str, *, force: bool) -> Change:
     def change(draft: Draft) -> Version:
         check_version(draft, version)
         if not force and draft.job.state != machines.J_KILLED:
+            state = stateless.JobState.Name(draft.job.state)
             raise Aborted(
-                f"job is not stopped: its state is {stateless.JobState.Name(draft.job.state)}; stop it first, "
-                "or delete it with force",
+                f"job is not stopped: its state is {state}; stop it first, or delete it with force",
                 kind="job",
                 name=draft.job.id,
             )
