@@ -26,6 +26,7 @@ from bench import (
     meta_watch,
     mlflow,
     report,
+    router,
     transports,
 )
 from bench.client import BadAnswer
@@ -43,8 +44,9 @@ SECTIONS: Final[dict[str, Run]] = {
     "f": meta_filters.run,
     "g": meta_watch.run,
     "h": meta_snapshot.run,
+    "i": router.run,
 }
-GROUPS: Final = {"pipelines": ("a", "b", "c"), "meta": ("d", "e", "f", "g", "h")}
+GROUPS: Final = {"pipelines": ("a", "b", "c"), "meta": ("d", "e", "f", "g", "h"), "jumpstarter": ("i",)}
 # Sections that load servers with h2load.
 _LOADED: Final = ("a", "d")
 
@@ -58,7 +60,7 @@ def _arguments() -> argparse.Namespace:
         "--only",
         default="",
         help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
-        "e pages, f push-down, g watches, h snapshot (together: meta)",
+        "e pages, f push-down, g watches, h snapshot (together: meta); i router (jumpstarter)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")

@@ -103,13 +103,22 @@ def pipelines(data: Path) -> AbstractContextManager[Server]:
     return service("pipelines", data)
 
 
-@contextmanager
-def bare(folder: Path) -> Iterator[Server]:
+def bare(folder: Path) -> AbstractContextManager[Server]:
     """The handlers of `bench.bare` with the answers that stand in `folder`."""
+    return _ceiling("bare", folder)
+
+
+def relay(folder: Path) -> AbstractContextManager[Server]:
+    """The handler of `bench.relay`."""
+    return _ceiling("relay", folder)
+
+
+@contextmanager
+def _ceiling(module: str, folder: Path) -> Iterator[Server]:
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "bench.bare", str(folder)]
-    with process(command, folder / "bare.log", lambda: _written(ports), {}) as server:
+    command = [sys.executable, "-m", f"bench.{module}", str(folder)]
+    with process(command, folder / f"{module}.log", lambda: _written(ports), {}) as server:
         yield server
 
 

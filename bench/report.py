@@ -17,6 +17,7 @@ TITLES: Final = {
     "f": "(f) The catalogue: filters pushed down to the store, or not (pages per second)",
     "g": "(g) The catalogue: watch fan-out, beside etcd",
     "h": "(h) The catalogue: a snapshot of 10,000 regions (records per second)",
+    "i": "(i) Jumpstarter's router, beside a relay that only copies",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 

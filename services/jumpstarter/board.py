@@ -31,6 +31,10 @@ class View:
     def count(self, *states: State) -> int:
         return sum(len(self._names[state]) for state in states)
 
+    def states(self) -> Iterable[tuple[str, State]]:
+        """Every name with its state, in no order."""
+        return self._states.items()
+
     def first(self, *states: State) -> str | None:
         """The first name of those in one of `states`."""
         return min((names[0] for state in states if (names := self._names[state])), default=None)

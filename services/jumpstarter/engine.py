@@ -89,6 +89,13 @@ class Engine:
         """Look at the clock again: for tests that set it."""
         self._woken.set()
 
+    async def current(self) -> Lab:
+        """The lab as of now: with all that anybody has been told is written."""
+        if self.lab.revision < await self._store.head():
+            async with self._turn:
+                await self._catch_up()
+        return self.lab
+
     # -- leases
 
     async def create(self, lease: pb.Lease, by: Author) -> pb.Lease:

@@ -7,7 +7,7 @@ access policies and controllers, and of the leases those that have not ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -75,6 +75,11 @@ class Lab:
     def namespace(self, name: str) -> Namespace:
         """That of a full name of anything in it. An unknown one is empty."""
         return self._namespaces.get(names.namespace_of(name)) or Namespace()
+
+    @property
+    def namespaces(self) -> Iterable[str]:
+        """The ids of those in which there is anything."""
+        return self._namespaces
 
     def exporter(self, name: str) -> pb.Exporter | None:
         return self.namespace(name).board.exporters.get(name)

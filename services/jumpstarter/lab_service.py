@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-from services.jumpstarter import jmp_config, kinds, names
+from services.jumpstarter import availability, jmp_config, kinds, lease_search, names
 from services.jumpstarter import lease as rules
-from services.jumpstarter.caller import check_namespace
+from services.jumpstarter.caller import DEFAULT_NAMESPACE, check_namespace, client_id
 from services.jumpstarter.engine import Engine
 from services.jumpstarter.jmp_config import Endpoint
 from services.jumpstarter.names import CLIENTS, EXPORTERS
@@ -33,6 +33,7 @@ class LabService:
         tokens: LabTokens,
         clients: Collection[lab_pb2.Client],
         exporters: Collection[lab_pb2.Exporter],
+        leases: Collection[lab_pb2.Lease],
         endpoint: Callable[[], Endpoint],
     ) -> None:
         self._engine = engine
@@ -41,6 +42,7 @@ class LabService:
             CLIENTS.plural: (CLIENTS, clients),
             EXPORTERS.plural: (EXPORTERS, exporters),
         }
+        self._leases = leases
         self._endpoint = endpoint
 
     async def IssueToken(self, request: pb.IssueTokenRequest, call: Call) -> pb.IssueTokenResponse:
@@ -73,8 +75,30 @@ class LabService:
     async def ListQueue(self, request: pb.ListQueueRequest, call: Call) -> pb.ListQueueResponse:
         namespace = names.parse_parent(request.parent)
         check_namespace(call, namespace)
+        await self._engine.current()
         exporter = self._exporter(request.exporter, namespace) if request.exporter else None
         return pb.ListQueueResponse(waiting=self._waiting(request.parent, exporter))
+
+    async def ListBoard(self, request: pb.ListBoardRequest, call: Call) -> pb.ListBoardResponse:
+        namespace = names.parse_parent(request.parent)
+        check_namespace(call, namespace)
+        await self._engine.current()
+        if request.exporter:
+            self._exporter(request.exporter, namespace)
+        return availability.page(self._engine, request)
+
+    async def ListLeases(self, request: pb.ListLeasesRequest, call: Call) -> pb.ListLeasesResponse:
+        check_namespace(call, names.parse_parent(request.parent))
+        return await lease_search.search(self._leases, self._engine, request)
+
+    async def ListNamespaces(
+        self, request: pb.ListNamespacesRequest, call: Call
+    ) -> pb.ListNamespacesResponse:
+        lab = await self._engine.current()
+        allowed, known = call.identity.namespaces, {DEFAULT_NAMESPACE, *lab.namespaces}
+        return pb.ListNamespacesResponse(
+            namespaces=sorted(known if allowed is None else allowed), client=client_id(call.identity.subject)
+        )
 
     def _exporter(self, name: str, namespace: str) -> lab_pb2.Exporter:
         if EXPORTERS.parse(name, "exporter")[0] != namespace:

@@ -57,7 +57,7 @@ def _tag_faults(lease: client_pb2.Lease, most: int) -> Iterable[Violation]:
     for key, value in lease.tags.items():
         # A name has no "/", so no prefix either.
         for fault in filter(None, (name_fault(key), value_fault(value))):
-            yield Violation(f"lease.tags[{key[:300]!r}]", fault)
+            yield Violation(f"lease.tags[{key[:64]!r}]", fault)
 
 
 def _context_faults(lease: client_pb2.Lease) -> Iterable[Violation]:
@@ -66,7 +66,7 @@ def _context_faults(lease: client_pb2.Lease) -> Iterable[Violation]:
         yield Violation("lease.context", text)
         return
     for key, value in lease.context.items():
-        path = f"lease.context[{key[:300]!r}]"
+        path = f"lease.context[{key[:64]!r}]"
         if not 0 < len(key) <= MAX_CONTEXT_KEY:
             yield Violation(path, f"has a key of {len(key)} characters; 1 to {MAX_CONTEXT_KEY} are allowed")
         if len(value) > MAX_CONTEXT_VALUE:

@@ -51,3 +51,10 @@ def _cursor(token: str, asked: str) -> Cursor | None:
     if not isinstance(payload["n"], str) or payload["q"] != asked:
         raise InvalidArgument.at("page_token", "is of another query; start again without it")
     return Cursor((), payload["n"])
+
+
+def size_of(asked: int, *, default: int, most: int) -> int:
+    """Of a page. Raises InvalidArgument when `asked` is negative."""
+    if asked < 0:
+        raise InvalidArgument.at("page_size", f"must not be negative; {asked} is")
+    return min(asked or default, most)

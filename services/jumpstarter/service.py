@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from services.jumpstarter import client_service, controller_service, kinds, lab_service
+from services.jumpstarter import client_service, controller_service, kinds, lab_service, router
 from services.jumpstarter.caller import Callers, admitted
 from services.jumpstarter.client_service import ClientService
 from services.jumpstarter.controller_service import ControllerService
@@ -16,6 +16,7 @@ from services.jumpstarter.exporter import LabelPolicy
 from services.jumpstarter.jmp_config import Endpoint
 from services.jumpstarter.lab_service import LabService
 from services.jumpstarter.presence import Presence
+from services.jumpstarter.router import RouterService
 from services.jumpstarter.router_tokens import RouterTokens
 from services.jumpstarter.tokens import LabTokens
 from shared.auth.permissions import PERMISSIONS
@@ -40,11 +41,13 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
     retention = config.lease_retention // timedelta(microseconds=1) * 1000
     engine = await enter(Engine(store, environment.tailer, environment.clock, retention=retention))
     presence = await enter(Presence(engine, store, environment.new_id(), tls.endpoint))
+    router_tokens = RouterTokens(environment.keys, environment.clock)
+    streams = RouterService(router_tokens, environment.clock)
     dialing = await enter(
         Dialing(
             store,
             environment.tailer,
-            RouterTokens(environment.keys, environment.clock),
+            router_tokens,
             environment.clock,
             environment.new_id,
             controller=presence.id,
@@ -68,20 +71,23 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
     def endpoint() -> Endpoint:
         return Endpoint(tls.endpoint, tls.certificates.current.authority.decode())
 
-    lab = LabService(engine, tokens, clients, exporters, endpoint)
+    lab = LabService(engine, tokens, clients, exporters, leases, endpoint)
 
     async def stop() -> None:
-        # Status and Listen never end by themselves.
+        # Status, Listen and Stream never end by themselves.
         engine.lab.close()
         await dialing.stop()
+        await streams.stop()
 
     of_client = methods_of(client_service.SERVICE, client, PERMISSIONS)
     of_controller = methods_of(controller_service.SERVICE, controller, PERMISSIONS)
+    of_router = methods_of(router.SERVICE, streams, PERMISSIONS, raw=router.RAW)
     of_lab = methods_of(lab_service.SERVICE, lab, PERMISSIONS)
     return Assembly(
         apis=[
             Api("Jumpstarter for clients", admitted(of_client, access), STYLE),
             Api("Jumpstarter for exporters", admitted(of_controller, access), STYLE),
+            Api("Jumpstarter's router", of_router),
             Api("Roundhouse lab", of_lab),
         ],
         on_stop=[stop],

@@ -46,6 +46,8 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
         "tokens.rotate": OPERATOR,
         # Jumpstarter, for whoever runs a lab.
         "queue.list": VIEWER,
+        "board.list": VIEWER,
+        "leases.search": VIEWER,
         "tokens.issue": OPERATOR,
         # Meta: the strings of the API's own contract.
         **{f"{_META}{xs}.{verb}": VIEWER for xs in _CATALOGUE for verb in _META_VERBS},
@@ -176,6 +178,9 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         "/jumpstarter.v1.RouterService/Stream": PUBLIC,
         f"{_LAB}IssueToken": "tokens.issue",
         f"{_LAB}ListQueue": "queue.list",
+        f"{_LAB}ListBoard": "board.list",
+        f"{_LAB}ListLeases": "leases.search",
+        f"{_LAB}ListNamespaces": "board.list",
         f"{_ADMIN}ListKinds": "admin.read",
         f"{_ADMIN}Get": "admin.read",
         f"{_ADMIN}List": "admin.read",

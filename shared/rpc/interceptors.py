@@ -145,7 +145,7 @@ class Pipeline:
         if age and (token is None or opened + age - time.monotonic() < token):
             old = Unavailable("the stream has reached its greatest age; open it anew")
             return opened + age - time.monotonic(), old
-        return token, Unauthenticated("the token expired while the stream was open; get a new one")
+        return token, Unauthenticated("the bearer token is expired: it ran out while the stream was open")
 
     def _failed(self, call: Call, error: Exception) -> Status:
         found = statuses.of(error)

@@ -79,7 +79,7 @@ def ensure(directory: Path, hosts: Iterable[str], now: datetime | None = None) -
     and OSError.
     """
     now = now or datetime.now(UTC)
-    wanted = {*LOCAL_HOSTS, *(host for host in hosts if host not in WILDCARDS)}
+    wanted = {*LOCAL_HOSTS, *(host for host in hosts if host and host not in WILDCARDS)}
     folder = _Folder(directory)
     if (found := folder.usable(wanted, now)) is not None:
         return found

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -62,9 +62,9 @@ class Running:
         return self._end.done()
 
     async def ended(self) -> Ended:
-        async with asyncio.timeout(PATIENCE):
-            status = await asyncio.shield(self._end)
-        return Ended(status, self._read("out"), self._read("err"))
+        await asyncio.wait({self._end}, timeout=PATIENCE)
+        assert self.is_over, f"it goes on and on:\n{self.text}"
+        return Ended(self._end.result(), self._read("out"), self._read("err"))
 
     async def says(self, pattern: str, *, within: float = PATIENCE) -> re.Match[str]:
         """What it writes that has `pattern` in it; TimeoutError after `within` seconds without."""
@@ -88,6 +88,7 @@ class Jmp:
         self.python = python
         self._socket = socket_path
         self._numbers = count()
+        self._started: list[Running] = []
         for name in ("clients", "exporters"):
             (home / name).mkdir(parents=True)
 
@@ -117,7 +118,7 @@ class Jmp:
             finally:
                 writer.close()
 
-        return Running(pid, folder, asyncio.ensure_future(end()))
+        return self._running(pid, folder, end())
 
     async def execute(self, *arguments: str, **environment: str) -> Running:
         """The same by the installed console script."""
@@ -131,13 +132,26 @@ class Jmp:
                 stderr=err,
                 env={**variables(self.home, self.python), **environment},
             )
-        return Running(child.pid, folder, asyncio.ensure_future(child.wait()))
+        return self._running(child.pid, folder, child.wait())
 
     async def __call__(self, *arguments: str, client: str = "alice", fails: bool = False) -> str:
         """What the command printed: its output, or, when it `fails`, all it wrote."""
         ended = await (await self.start(*arguments, client=client)).ended()
         assert (ended.status != 0) == fails, f"{arguments} ended with {ended.status}:\n{ended.text}"
         return ended.text if fails else ended.out
+
+    async def close(self) -> None:
+        """End what still runs: a test has failed."""
+        left = [command for command in self._started if not command.is_over]
+        for command in left:
+            command.signal(signal.SIGTERM)
+        for command in left:
+            await command.ended()
+
+    def _running(self, pid: int, folder: Path, end: Coroutine[Any, Any, int]) -> Running:
+        running = Running(pid, folder, asyncio.ensure_future(end))
+        self._started.append(running)
+        return running
 
     def _folder(self) -> Path:
         folder = self.home / "output" / str(next(self._numbers))
@@ -182,7 +196,11 @@ async def jmp(home: Path) -> AsyncIterator[Jmp]:
     try:
         async with asyncio.timeout(PATIENCE):
             assert await launcher.stdout.readline() == b"ready\n"
-        yield Jmp(home, python, path)
+        command = Jmp(home, python, path)
+        try:
+            yield command
+        finally:
+            await command.close()
     finally:
         launcher.terminate()
         await launcher.wait()

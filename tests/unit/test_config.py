@@ -29,6 +29,26 @@ def test_a_port_can_be_set_alone() -> None:
     assert config.ports("pipelines") == (0, 1234)
 
 
+def test_the_tls_port_follows_the_grpc_port() -> None:
+    assert Config.load({}).tls_port("jumpstarter") == 8722
+    assert Config.load({}).tls_port("meta") is None
+    for grpc, tls in (("0", 0), ("9000", 9002)):
+        assert Config.load({"ROUNDHOUSE_GRPC_PORT": grpc}).tls_port("jumpstarter") == tls
+    own = {"ROUNDHOUSE_GRPC_PORT": "9000", "ROUNDHOUSE_JUMPSTARTER_TLS_PORT": "0"}
+    assert Config.load(own).tls_port("jumpstarter") == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"),
+    [("127.0.0.1", "127.0.0.1:1"), ("0.0.0.0", "localhost:1"), ("::", "localhost:1"), ("::1", "[::1]:1")],
+)
+def test_clients_are_told_the_host_that_is_bound(host: str, endpoint: str) -> None:
+    config = Config.load({"ROUNDHOUSE_HOST": host})
+    assert config.endpoint("jumpstarter", 1) == endpoint
+    own = config.replace(jumpstarter_endpoint="lab.example:443")
+    assert own.endpoint("jumpstarter", 1) == "lab.example:443"
+
+
 def test_everything_wrong_is_named_at_once() -> None:
     with pytest.raises(InvalidArgument) as caught:
         Config.load({"ROUNDHOUSE_BASE_PORT": "70000", "ROUNDHOUSE_AUTH": "maybe", "ROUNDHOUSE_TYPO": "1"})
@@ -64,6 +84,11 @@ def test_durations(text: str, seconds: float) -> None:
         ("MAX_MESSAGE_BYTES", "many"),
         ("RETENTION_CHANGES", "-1"),
         ("BASE_PORT", "65500"),
+        ("JUMPSTARTER_ENDPOINT", "lab.example"),
+        ("JUMPSTARTER_ENDPOINT", ":8722"),
+        ("JUMPSTARTER_ENDPOINT", "lab.example:0"),
+        ("JUMPSTARTER_ENDPOINT", "https://lab.example:8722"),
+        ("JUMPSTARTER_ENDPOINT", "fd00::1:8722"),
         ("HOST", ""),
         ("DATA", ""),
         ("STORE", ""),
