@@ -175,6 +175,10 @@ class Draft:
         )
 
     @property
+    def changes_workflow(self) -> bool:
+        return self._workflow is not None
+
+    @property
     def size(self) -> int:
         """How many records it writes, about."""
         return len(self._pods) + len(self._steps) + len(self._runs)

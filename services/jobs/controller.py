@@ -13,14 +13,17 @@ import asyncio
 import contextlib
 import heapq
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from services.jobs import kinds, machines, names, reconcile, spec, workflow
+from services.jobs import history, kinds, machines, names, reconcile, spec
 from services.jobs.admission import Admission, Pool
 from services.jobs.board import Board, Draft, Forget, Kept, Start, Stop
+from services.jobs.boards import Boards
+from services.jobs.metrics import JobMetrics
 from services.jobs.pod import Pauses
 from services.jobs.reconcile import Outcome, Pass, Progress
 from services.jobs.runtime.port import (
@@ -35,7 +38,7 @@ from shared.errors import Aborted, AlreadyExists, NotFound, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.service.service import Clock
 from shared.storage.errors import Conflict, Exists, StoreError
-from shared.storage.port import Author, Condition, Delete, Expect, Put, Query, Store
+from shared.storage.port import Author, Check, Commit, Condition, Delete, Expect, Put, Query, Record, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -43,6 +46,7 @@ T = TypeVar("T")
 _SECOND: Final = 1_000_000_000
 _NAP: Final = 1.0
 _RETRY: Final = 1.0
+_RETRY_MISTAKE: Final = 10.0
 # Passes that go on at once: their commits share transactions.
 _AT_ONCE: Final = 32
 _STARTS_AT_ONCE: Final = 64
@@ -61,11 +65,14 @@ class Active:
     lost: set[int] = field(default_factory=set)
     # Asked of the runtime, which did not answer.
     requests: list[Start | Stop | Forget] = field(default_factory=list)
+    # Its workflow has changed since its past was last looked through.
+    untidy: bool = False
     gone: bool = False
 
 
 class Controller:
-    """One at a time in an installation: see leader.py."""
+    """One at a time in an installation: see leader.py. `fence` is what each commit checks: that no
+    other process has taken over."""
 
     def __init__(
         self,
@@ -75,12 +82,17 @@ class Controller:
         *,
         pauses: Pauses,
         pools: Callable[[], Awaitable[Mapping[str, Pool]]],
+        fence: Sequence[Check] = (),
+        metrics: JobMetrics | None = None,
     ) -> None:
         self._store = store
         self._runtime = runtime
         self._clock = clock
         self._pauses = pauses
         self._pools = pools
+        self._fence = tuple(fence)
+        self._metrics = metrics or JobMetrics()
+        self._boards = Boards(store)
         self._jobs: dict[str, Active] = {}
         self._loading: dict[str, asyncio.Lock] = {}
         self._dirty: dict[str, None] = {}
@@ -125,21 +137,29 @@ class Controller:
     # -- what servicers ask for
 
     async def create(
-        self, job: pb.Job, configuration: pb.Configuration, first: pb.Workflow, by: Author
+        self,
+        job: pb.Job,
+        configuration: pb.Configuration,
+        first: pb.Workflow,
+        by: Author,
+        *,
+        checks: Sequence[Check] = (),
     ) -> None:
-        """Raises AlreadyExists."""
+        """Raises AlreadyExists, and Conflict when something that `checks` rely on was changed."""
         changes: list[Put | Delete] = [
             _put(kinds.JOB, job.id, job, ""),
             _put(kinds.CONFIGURATION, names.configuration(job.id, 1), configuration, job.id),
             _put(kinds.WORKFLOW, first.name, first, job.id),
+            Put(kinds.BEGUN.name, job.respool_id, job.id.encode()),
         ]
         try:
-            commit = await self._store.commit(changes, by=by)
+            commit = await self._write(changes, by, checks)
         except Exists as error:
             raise AlreadyExists(f"job {job.id} exists", kind=kinds.JOB, name=job.id) from error
         board = Board(Kept(job, commit.revision), Kept(first, commit.revision))
         board.specs[1] = configuration.spec
-        self._jobs[job.id] = Active(board)
+        # Somebody may have found it before this caller heard of the commit.
+        self._jobs.setdefault(job.id, Active(board))
         self.touch(job.id)
 
     async def change(
@@ -155,19 +175,12 @@ class Controller:
         async with self._held(id) as active:
             draft = Draft(active.board, self.now())
             wanted = configurations(draft) if configurations is not None else set()
-            await self._load_specs(active.board, wanted | {draft.job.configuration})
+            await self._boards.load_specs(active.board, wanted | {draft.job.configuration})
             answer = change(draft)
             if draft.changed:
                 await self._commit(active, draft, by)
             self.touch(id)
             return answer
-
-    async def look(self, id: str, look: Callable[[Draft], T]) -> T:
-        """`look` at the job as it is, with the specs that its pods have. Raises NotFound."""
-        async with self._held(id) as active:
-            draft = Draft(active.board, self.now())
-            await self._load_specs(active.board, {draft.job.configuration})
-            return look(draft)
 
     async def refresh(self, id: str) -> None:
         """Read the job anew and look at all of it. Raises NotFound."""
@@ -213,19 +226,19 @@ class Controller:
             known = self._jobs.get(id)
             if known is not None:
                 return known
-            board = await self._read(id)
+            board = await self._boards.read(id)
+            self._loading.pop(id, None)
             if board is None:
-                self._loading.pop(id, None)
                 return None
-            active = self._jobs[id] = Active(board)
-            await self._register(active)
-        self._loading.pop(id, None)
+            active = self._jobs.setdefault(id, Active(board))
+            if active.board is board:
+                await self._register(active)
         return active
 
     async def _register(self, active: Active) -> None:
         """Count its pods in, and look at all of them."""
         board = active.board
-        await self._load_specs(board)
+        await self._boards.load_specs(board)
         for instance, kept in board.pods.items():
             found = kept.message
             if found.admitted:
@@ -243,7 +256,7 @@ class Controller:
         self.touch(board.id, board.pods)
 
     async def _reload(self, active: Active) -> None:
-        board = await self._read(active.board.id)
+        board = await self._boards.read(active.board.id)
         for kept in active.board.pods.values():
             self.admission.withdraw(kept.message.name)
             self.admission.release(kept.message.name)
@@ -253,48 +266,6 @@ class Controller:
             return
         active.board, active.progress = board, Progress()
         await self._register(active)
-
-    async def _read(self, id: str) -> Board | None:
-        """All of a job as of one revision."""
-        at = await self._store.head()
-        record = await self._store.get(kinds.JOB, id, at=at)
-        if record is None:
-            return None
-        job = Kept(pb.Job.FromString(record.body), record.revision)
-        board = Board(job)
-        if job.message.workflow:
-            found = await self._store.get(kinds.WORKFLOW, job.message.workflow, at=at)
-            if found is not None:
-                board.workflow = Kept(pb.Workflow.FromString(found.body), found.revision)
-                steps = Query(kinds.STEP.name, where=(Condition("workflow", "=", found.name),))
-                async with aclosing(self._store.scan(steps, at=at)) as records:
-                    async for row in records:
-                        step = pb.Step.FromString(row.body)
-                        board.steps[step.instance] = Kept(step, row.revision)
-        for kind, place in ((kinds.POD, board.pods), (kinds.REMOVED.name, board.removed)):
-            async with aclosing(self._store.scan(Query(kind, parent=id), at=at)) as records:
-                async for row in records:
-                    pod = pb.Pod.FromString(row.body)
-                    place[pod.instance] = Kept(pod, row.revision)
-        board.recount()
-        return board
-
-    async def _load_specs(self, board: Board, also: set[int] | None = None) -> None:
-        """The specs that a pass may need: of what pods run and are to run, and of the workflow."""
-        wanted = {configuration for configuration, _ in board.counts} | (also or set())
-        wanted.add(board.job.message.configuration)
-        if board.workflow is not None and not workflow.over(board.workflow.message):
-            current = board.workflow.message
-            wanted |= {current.configuration, current.prev_configuration}
-        missing = {
-            names.configuration(board.id, version): version
-            for version in wanted - board.specs.keys()
-            if version
-        }
-        if missing:
-            found = await self._store.get_many(kinds.CONFIGURATION, list(missing))
-            for name, record in found.items():
-                board.specs[missing[name]] = pb.Configuration.FromString(record.body).spec
 
     # -- passes
 
@@ -329,18 +300,29 @@ class Controller:
         active = self._jobs.get(id)
         if active is None:
             return
+        begun = time.perf_counter()
         try:
             async with active.lock:
                 if not active.gone and await self._once(active):
                     self.touch(id)
-        except (StoreError, Unavailable, RuntimeUnavailable) as error:
+        except (StoreError, Aborted, Unavailable, RuntimeUnavailable) as error:
+            self._retry(id, _RETRY)
             log.warning("a job waits", extra={"job": id, "error": str(error)})
-            heapq.heappush(self._due, (self.now() + int(_RETRY * _SECOND), id, -1))
+        except Exception:
+            # A mistake of ours about this job must not stop it for good, nor the others.
+            self._retry(id, _RETRY_MISTAKE)
+            log.exception("a pass over a job failed", extra={"job": id})
+        finally:
+            self._metrics.passes.observe(time.perf_counter() - begun)
+
+    def _retry(self, id: str, seconds: float) -> None:
+        self._metrics.failures.inc()
+        heapq.heappush(self._due, (self.now() + int(seconds * _SECOND), id, -1))
 
     async def _once(self, active: Active) -> bool:
         """True: there is more to do."""
         board = active.board
-        await self._load_specs(board)
+        await self._boards.load_specs(board)
         draft = Draft(board, self.now())
         seen, active.seen = active.seen, {}
         lost, active.lost = active.lost, set()
@@ -354,6 +336,9 @@ class Controller:
         if job.desired_state == machines.J_DELETED and not board.pods and not active.requests:
             await self._remove(active)
             return False
+        if active.untidy and job.highest_configuration > history.KEPT:
+            await self._tidy(active)
+        active.untidy = False
         return outcome.more
 
     def _note(self, id: str, outcome: Outcome) -> None:
@@ -368,7 +353,7 @@ class Controller:
 
     async def _commit(self, active: Active, draft: Draft, by: Author) -> None:
         try:
-            commit = await self._store.commit(draft.changes(), by=by)
+            commit = await self._write(draft.changes(), by)
         except Conflict as error:
             # Nobody else may write here; whoever did, what is stored counts.
             await self._reload(active)
@@ -381,7 +366,19 @@ class Controller:
             with contextlib.suppress(StoreError):
                 await asyncio.shield(self._reload(active))
             raise
+        active.untidy |= draft.changes_workflow
         draft.stored(commit.revision)
+
+    async def _write(
+        self, changes: Sequence[Put | Delete], by: Author, checks: Sequence[Check] = ()
+    ) -> Commit:
+        """Raises Conflict, and Unavailable when another process has taken over."""
+        try:
+            return await self._store.commit(changes, checks=(*self._fence, *checks), by=by)
+        except Conflict as error:
+            if error.kind == kinds.LEADER.name:
+                raise Unavailable("another process writes jobs now; try again") from error
+            raise
 
     async def _remove(self, active: Active) -> None:
         """All that is left of a deleted job; its own record last."""
@@ -399,10 +396,37 @@ class Controller:
                     found: list[Put | Delete] = [Delete(kind, row.name) async for row in records]
                 if not found:
                     break
-                await self._store.commit(found, by=_BY)
-        await self._store.commit([Delete(kinds.JOB, id)], by=_BY)
+                await self._write(found, _BY)
+        await self._write([Delete(kinds.JOB, id)], _BY)
         active.gone = True
         self._jobs.pop(id, None)
+
+    async def _tidy(self, active: Active) -> None:
+        """Forget workflows that are too old, with their steps, and configurations that nothing needs."""
+        board = active.board
+        workflows = [pb.Workflow.FromString(row.body) async for row in self._below(kinds.WORKFLOW, board.id)]
+        old = history.outdated(workflows, board.job.message.workflow)
+        gone = {workflow.name for workflow in old}
+        needed = history.needed(board, (found for found in workflows if found.name not in gone))
+        changes: list[Delete] = []
+        for name in gone:
+            query = Query(kinds.STEP.name, where=(Condition("workflow", "=", name),))
+            async with aclosing(self._store.scan(query)) as steps:
+                changes += [Delete(kinds.STEP.name, row.name) async for row in steps]
+        async for row in self._below(kinds.CONFIGURATION, board.id):
+            version = pb.Configuration.FromString(row.body).version
+            if version not in needed:
+                changes.append(Delete(kinds.CONFIGURATION, row.name))
+                board.specs.pop(version, None)
+        # The workflows last: what is left of one without its steps is found again.
+        changes += [Delete(kinds.WORKFLOW, name) for name in sorted(gone)]
+        for begin in range(0, len(changes), _DELETED_AT_ONCE):
+            await self._write(changes[begin : begin + _DELETED_AT_ONCE], _BY)
+
+    async def _below(self, kind: str, job: str) -> AsyncGenerator[Record, None]:
+        async with aclosing(self._store.scan(Query(kind, parent=job))) as records:
+            async for record in records:
+                yield record
 
     # -- the runtime
 
@@ -434,6 +458,7 @@ class Controller:
             "POD_ID": request.pod_id,
         }
         await self._runtime.start(Attempt(request.pod_id, effective, environment))
+        self._metrics.launches.inc()
 
     async def _end(self, active: Active, request: Start | Stop | Forget) -> None:
         if isinstance(request, Forget):

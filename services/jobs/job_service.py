@@ -3,16 +3,18 @@ and queries."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from services.jobs import job as jobs
 from services.jobs import kinds, lifecycle, machines, names, ranges, rollout, workflow
 from services.jobs.board import Draft
+from services.jobs.boards import Boards
 from services.jobs.controller import Controller
 from services.jobs.lifecycle import Change
 from services.jobs.names import Version
+from services.jobs.pools import Pools
 from services.jobs.queries import Queries
 from services.jobs.validation import Validation
 from shared.errors import InvalidArgument, NotFound
@@ -21,20 +23,34 @@ from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as statele
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as stored
 from shared.rpc.method import Call
+from shared.service.service import Clock
+from shared.storage.errors import Conflict
 from shared.storage.port import Condition, Order, Query, Store
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["JobService"]
 _BATCH: Final = 100
+# Of a creation whose pool is written at the same time.
+_TRIES: Final = 5
 
 
 class JobService:
-    """`writer` answers the controller, or raises Unavailable when another process writes."""
+    """`writer` answers the controller, or raises Unavailable when another process writes. Reads are
+    answered by every process."""
 
     def __init__(
-        self, store: Store, controller: Controller, queries: Queries, validation: Validation
+        self,
+        store: Store,
+        writer: Callable[[], Controller],
+        queries: Queries,
+        validation: Validation,
+        pools: Pools,
+        clock: Clock,
     ) -> None:
         self._store = store
-        self._controller = controller
+        self._boards = Boards(store)
+        self._writer = writer
+        self._pools = pools
+        self._clock = clock
         self._queries = queries
         self._validation = validation
 
@@ -43,18 +59,28 @@ class JobService:
     async def CreateJob(self, request: pb.CreateJobRequest, call: Call) -> pb.CreateJobResponse:
         id = request.job_id.value
         id = names.parse_job_id(id) if id else names.new_job_id()
-        await self._validation.pool(request.spec)
+        relies = await self._pools.leaf(request.spec.respool_id.value)
         self._validation.check(request.spec)
-        self._validation.secrets(request.spec, request.secrets)
+        self._validation.secrets(request.secrets)
         new = lifecycle.create(
             id,
             request.spec,
             request.create_spec,
             request.opaque_data,
             call.identity.subject,
-            self._controller.now(),
+            self._clock(),
         )
-        await self._controller.create(new.job, new.configuration, new.workflow, call.author("job:create"))
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._writer().create(
+                    new.job, new.configuration, new.workflow, call.author("job:create"), checks=[relies]
+                )
+                break
+            except Conflict:
+                # The pool was written; it may still be there.
+                if not left:
+                    raise
+                relies = await self._pools.leaf(request.spec.respool_id.value)
         answer = pb.CreateJobResponse()
         answer.job_id.value = id
         answer.version.value = str(jobs.version(new.job))
@@ -124,11 +150,11 @@ class JobService:
         return pb.DeleteJobResponse()
 
     async def RefreshJob(self, request: pb.RefreshJobRequest, call: Call) -> pb.RefreshJobResponse:
-        await self._controller.refresh(_known(request.job_id.value))
+        await self._writer().refresh(_known(request.job_id.value))
         return pb.RefreshJobResponse()
 
     async def _change(self, id: str, change: Change, call: Call, action: str) -> peloton.EntityVersion:
-        version = await self._controller.change(_known(id), change, call.author(action))
+        version = await self._writer().change(_known(id), change, call.author(action))
         return peloton.EntityVersion(value=str(version))
 
     # -- reading
@@ -171,7 +197,8 @@ class JobService:
     ) -> pb.GetWorkflowEventsResponse:
         job = await self._job(names.parse_job_id(request.job_id.value))
         record = await self._store.get(kinds.WORKFLOW, job.workflow)
-        assert record is not None
+        if record is None:
+            raise _missing(job.id)
         current = stored.Workflow.FromString(record.body)
         found = await self._instance_events(current, request.instance_id, request.limit)
         return pb.GetWorkflowEventsResponse(events=workflow.collapsed(found))
@@ -239,13 +266,15 @@ class JobService:
     ) -> pb.GetReplaceJobDiffResponse:
         id = names.parse_job_id(request.job_id.value)
 
-        def look(draft: Draft) -> rollout.Difference:
-            lifecycle.check_version(draft, request.version.value)
-            self._validation.check(request.spec)
-            lifecycle.check_pool(draft, request.spec)
-            return rollout.difference(draft, request.spec)
-
-        found = await self._controller.look(id, look)
+        board = await self._boards.read(id)
+        if board is None:
+            raise _missing(id)
+        draft = Draft(board, self._clock())
+        lifecycle.check_version(draft, request.version.value)
+        self._validation.check(request.spec)
+        lifecycle.check_pool(draft, request.spec)
+        await self._boards.load_specs(board)
+        found = rollout.difference(draft, request.spec)
         return pb.GetReplaceJobDiffResponse(
             instances_added=ranges.compressed(found.added),
             instances_removed=ranges.compressed(found.removed),

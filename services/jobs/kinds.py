@@ -36,6 +36,9 @@ STEP: Final = Kind(
 )
 REMOVED: Final = Kind("removed")
 LEADER: Final = Kind("leader")
+# By pool: changes with each job that begins there, so that a removal of the pool notices.
+BEGUN: Final = Kind("begun")
+KINDS: Final = (RUN, STEP, REMOVED, LEADER, BEGUN)
 
 
 def _schema(message: Any, key: str, *indexed: str) -> DescriptorSchema:
@@ -96,6 +99,7 @@ def definitions(pools: Strategy[pb.ResourcePool] | None) -> list[Definition[Any]
             plural="resource_pools",
             message=pb.ResourcePool,
             name=lambda pool: pool.id,
+            parent=lambda pool: pool.spec.parent.value,
             schema=POOL_SCHEMA,
             parse_filter=Sqlish(POOL_SCHEMA).parse,
             strategy=pools,

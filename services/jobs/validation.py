@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from services.jobs import spec as specs
 from services.jobs.runtime.port import Runtime
-from shared.errors import InvalidArgument, NotFound, Unimplemented, Violation
+from shared.errors import InvalidArgument, Unimplemented, Violation
 from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
@@ -21,47 +19,21 @@ MAX_INSTANCES: Final = 100_000
 MAX_BYTES: Final = 4 << 20
 # Violations after which nobody needs to know of more.
 _ENOUGH: Final = 100
-_ROOT: Final = "root"
 # CUSTOM, in the numbers of the deprecated message.
 _CUSTOM: Final = 2
-# Answers the children of a pool, None for one that does not exist.
-Children = Callable[[str], Awaitable[Sequence[str] | None]]
 
 
 class Validation:
-    """`children` answers the pools below one, and None for an unknown one."""
-
     def __init__(
         self,
         runtime: Runtime,
-        children: Children,
         *,
         max_instances: int = MAX_INSTANCES,
         max_bytes: int = MAX_BYTES,
-        secrets: bool = False,
     ) -> None:
         self._runtime = runtime
-        self._children = children
         self._max_instances = max_instances
         self._max_bytes = max_bytes
-        self._secrets = secrets
-
-    async def pool(self, spec: JobSpec) -> None:
-        """Raises InvalidArgument or NotFound unless the pool may have jobs."""
-        id = spec.respool_id.value
-        if not id:
-            raise InvalidArgument.at(
-                "spec.respool_id", "must be set: the id of a resource pool without children"
-            )
-        if id == _ROOT:
-            raise InvalidArgument.at("spec.respool_id", "is the root; jobs live in pools without children")
-        below = await self._children(id)
-        if below is None:
-            raise NotFound(f"resource pool {id!r} not found", kind="resource_pool", name=id)
-        if below:
-            raise InvalidArgument.at(
-                "spec.respool_id", f"{id!r} has children; choose one of {', '.join(below[:5])}"
-            )
 
     def check(self, spec: JobSpec) -> None:
         """Raises InvalidArgument with everything that is wrong, and Unimplemented with everything that
@@ -76,22 +48,10 @@ class Validation:
         if cannot:
             raise _unimplemented(cannot)
 
-    def secrets(self, spec: JobSpec, secrets: Sequence[peloton.Secret]) -> None:
-        """Raises InvalidArgument."""
-        if not secrets:
-            return
-        if not self._secrets:
+    def secrets(self, secrets: Sequence[peloton.Secret]) -> None:
+        """Raises InvalidArgument for any: nothing here keeps them."""
+        if secrets:
             raise InvalidArgument.at("secrets", "are switched off in this installation")
-        wrong: list[Violation] = []
-        for index, secret in enumerate(secrets):
-            if not secret.path:
-                wrong.append(Violation(f"secrets[{index}].path", "must not be empty"))
-            try:
-                base64.b64decode(secret.value.data, validate=True)
-            except (binascii.Error, ValueError):
-                wrong.append(Violation(f"secrets[{index}].value.data", "is not base64"))
-        if wrong:
-            raise InvalidArgument.of(wrong)
 
     def _faults(self, spec: JobSpec) -> Iterator[Violation]:
         if spec.ByteSize() > self._max_bytes:
