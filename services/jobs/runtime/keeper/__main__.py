@@ -1,47 +1,95 @@
-"""python -m services.jobs.runtime.keeper HOME SOCKET RATE: the keeper of one data folder."""
+"""python -m services.jobs.runtime.keeper HOME: the keeper of the pods in HOME.
+
+Returns with status 0 as soon as one serves that folder, this one or another; it goes on in the
+background, in a session of its own, until SIGTERM.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
-from services.jobs.runtime.keeper import remains
 from services.jobs.runtime.keeper.keeper import Keeper
+from services.jobs.runtime.keeper.server import Server
+
+log = logging.getLogger("keeper")
+
+_SERVES: Final = b"1"
+_LOG_BYTES: Final = 1 << 20
+# Ignored by Python, which resets them in what it starts.
+_PYTHONS: Final = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
-def main() -> None:
-    home, socket, rate = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+def main() -> int:
+    home = Path(sys.argv[1]).absolute()
+    folder = home / ".keeper"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    result, told = os.pipe()
+    if os.fork():
+        os.close(told)
+        return 0 if os.read(result, 1) == _SERVES else 1
+    os.close(result)
+    os.setsid()
+    _detach(folder)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Another one has this folder: whoever connects finds that.
+        os.write(told, _SERVES)
+        return 0
+    try:
+        asyncio.run(_serve(home, folder, told))
+    except Exception:
+        log.exception("the keeper ends")
+        return 1
+    return 0
+
+
+def _detach(folder: Path) -> None:
+    """From the terminal, the signals and the output of whoever started it."""
+    output = folder / "log"
+    if output.exists() and output.stat().st_size > _LOG_BYTES:
+        output.replace(folder / "log.old")
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for number, to in ((0, null), (1, file), (2, file)):
+        os.dup2(to, number)
+    for opened in (file, null):
+        os.close(opened)
+    os.chdir("/")
+    # What is ignored here would be ignored by every pod.
+    for number in signal.valid_signals() - _PYTHONS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    (home / ".keeper").mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home / ".keeper" / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit("another keeper has this folder")
-        remains.become_subreaper()
-        # The service's terminal and supervisor have nothing to say here.
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_until_stopped(Keeper(home, rate=rate), socket))
 
 
-async def _until_stopped(keeper: Keeper, socket: Path) -> None:
+async def _serve(home: Path, folder: Path, told: int) -> None:
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    running = asyncio.create_task(keeper.run(socket))
-    ended = asyncio.create_task(stopped.wait())
-    await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        running.result()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        loop.add_signal_handler(number, log.info, "signal %s means nothing here", number.name)
+    keeper = Keeper(home)
+    server = Server(keeper, stopped.set)
+    await keeper.open()
+    await server.open(folder)
+    os.write(told, _SERVES)
+    os.close(told)
+    log.info("keeper %s serves %s", os.getpid(), home)
+    await stopped.wait()
+    log.info("keeper %s ends", os.getpid())
+    await keeper.end()
+    await server.close()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,272 +1,292 @@
-"""One attempt: its record on disk, its process and its end."""
+"""One attempt: from waiting over running to its end, when nothing of it lives."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from services.jobs.runtime.keeper import children, health, remains
-from services.jobs.runtime.keeper.launch import Launched, LaunchFailed, Ports, environment, filled, launch
+from services.jobs.runtime.keeper import checking, launch, marks
+from services.jobs.runtime.keeper.cgroup import Cgroup
+from services.jobs.runtime.keeper.journal import Journal
+from services.jobs.runtime.keeper.launch import LaunchFailed
+from services.jobs.runtime.keeper.leases import Devices, NoneLeft, Ports
 from services.jobs.runtime.keeper.logs import Log
+from services.jobs.runtime.keeper.pump import Pump
+from services.jobs.runtime.keeper.reaper import Reaper, send, send_group
 
 STREAMS: Final = ("stdout", "stderr")
-_CHUNK: Final = 1 << 16
-# How often what is left of an attempt is looked for, and how often each pipe is read before the next.
-_POLL: Final = 0.02
-_SWEEPS: Final = 500
-_LINGER: Final = 5.0
 
 log = logging.getLogger("keeper")
 
 
-class Attempt:
-    """`record` is what clients see of it; `description` what to run. `changed` is told of every change."""
+@dataclass(frozen=True)
+class Tools:
+    """What all attempts share. `changed` is told the id of each that changed; `discard` removes a file
+    or folder, at once as far as anybody can see."""
 
-    def __init__(
-        self, home: Path, description: dict[str, Any], ports: Ports, changed: Callable[[Attempt], None]
-    ) -> None:
+    home: Path
+    journal: Journal
+    reaper: Reaper
+    ports: Ports
+    devices: Devices
+    changed: Callable[[str], None]
+    discard: Callable[[Path], None]
+
+
+class Attempt:
+    """`record` is what clients see of it."""
+
+    def __init__(self, description: dict[str, Any], mark: int, tools: Tools) -> None:
         self.id: str = description["pod_id"]
         self.description = description
-        self.sandbox = home / self.id
+        self.mark = mark
+        self.begun = False
+        self.sandbox = tools.home / self.id
         self.record: dict[str, Any] = {
             "pod_id": self.id,
             "phase": "waiting",
             "health": "unknown" if description["check"] else "disabled",
             "message": description["note"],
         }
-        self._path = home / ".keeper" / f"{self.id}.json"
-        self._ports = ports
-        self._changed = changed
-        limit = description["log_bytes"]
-        self.logs = {name: Log(self.sandbox / name, limit=limit) for name in STREAMS}
-        self._stop_at: float | None = None
-        self._stopping = asyncio.Event()
-        self._unhealthy = False
-        self._task: asyncio.Task[None] | None = None
+        size, files = description["log_bytes"], description["log_files"]
+        self.logs = {name: Log(self.sandbox / name, limit=size, files=files) for name in STREAMS}
+        self._tools = tools
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pumps: list[Pump] = []
+        self._cgroup: Cgroup | None = None
+        self._devices: list[str] = []
+        self._check: asyncio.Task[None] | None = None
+        # How it ends, once that is decided; and when it is made to.
+        self._ending = ""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._pressed = False
+        self._warned: set[int] = set()
+        self._code = 0
+
+    @classmethod
+    def accept(cls, description: dict[str, Any], tools: Tools) -> Attempt:
+        """A new one, remembered. Raises KeyError or TypeError for what is no description, and OSError."""
+        found = cls(description, marks.new(), tools)
+        tools.journal.append({"accepted": description, "mark": found.mark})
+        return found
+
+    @classmethod
+    def of_the_past(cls, record: dict[str, Any], tools: Tools) -> Attempt:
+        """One that has ended."""
+        nothing = {"check": None, "note": "", "log_bytes": 1, "log_files": 1}
+        found = cls({"pod_id": record["pod_id"], **nothing}, 0, tools)
+        found.record = record
+        return found
 
     @property
     def ended(self) -> bool:
         return bool(self.record["phase"] == "ended")
 
-    def save(self) -> None:
-        """So that another keeper knows of it."""
-        starts = {name: log.start for name, log in self.logs.items()}
-        content = {"description": self.description, "record": self.record, "starts": starts}
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(self._path)
-
-    @classmethod
-    def load(cls, path: Path, ports: Ports, changed: Callable[[Attempt], None]) -> Attempt:
-        """Raises ValueError, KeyError or OSError for a file that is none."""
-        content = json.loads(path.read_text())
-        found = cls(path.parent.parent, content["description"], ports, changed)
-        found.record = content["record"]
-        for name, log in found.logs.items():
-            log.start = content["starts"][name]
-        return found
-
-    def start(self) -> None:
-        """Unless it has ended before its turn came."""
-        if not self.ended:
-            self._task = asyncio.create_task(self._run(), name=self.id)
-
-    async def stop(self, grace: float) -> None:
-        """The earliest end that was asked for counts."""
-        at = time.monotonic() + grace
-        self._stop_at = at if self._stop_at is None else min(at, self._stop_at)
-        self._stopping.set()
-        if self._task is None and not self.ended:
-            self._end("stopped")
-
-    def forget(self) -> None:
-        self._path.unlink(missing_ok=True)
-        shutil.rmtree(self.sandbox, ignore_errors=True)
-
-    async def abandon(self) -> None:
-        """Of an earlier keeper: its pipes are gone, so nothing of it may go on."""
-        pid = self.record.get("pid", 0)
-        same = bool(pid) and remains.start_time(pid) == self.record.get("start_time")
-        while left := remains.strays({self.id}):
-            if same:
-                remains.signal_group(pid, signal.SIGKILL)
-            remains.kill(left)
-            await asyncio.sleep(_POLL)
-        self._end("lost", message="The keeper was started anew while it ran")
-
     # -- its life
 
-    async def _run(self) -> None:
+    def begin(self) -> None:
+        """Unless it has ended before its turn came. Raises nothing."""
+        if self.ended:
+            return
         try:
-            await self._live()
-        except Exception:
-            log.exception("%s cannot be kept", self.id)
-            remains.kill(remains.strays({self.id}))
-            self._end("lost", message="The keeper could not go on with it; see its log")
+            # Should the keeper be killed from here on, it is not begun a second time.
+            self._tools.journal.append({"begun": self.id})
+            self.begun = True
+            self._launch()
+        except (LaunchFailed, NoneLeft, OSError) as error:
+            self._finish("launch_failed", message=str(error))
 
-    async def _live(self) -> None:
-        ports: dict[str, int] = {}
-        try:
-            self._tell(phase="starting")
-            self.sandbox.mkdir(parents=True, exist_ok=True)
-            ports = self._ports.allot(self.description["ports"])
-            launched = launch(self.description, self.sandbox, ports)
-        except (LaunchFailed, OSError) as error:
-            self._ports.free(ports)
-            return self._end("launch_failed", message=str(error))
-        pid = launched.process.pid
-        children.WAITED.add(pid)
-        born = remains.start_time(pid)
-        self._tell(phase="running", started_at=time.time_ns(), pid=pid, start_time=born, ports=ports)
-        try:
-            await self._watch(launched)
-        finally:
-            self._ports.free(ports)
+    def _launch(self) -> None:
+        wanted, tools = self.description, self._tools
+        self.sandbox.mkdir(mode=0o700, exist_ok=True)
+        for volume in wanted["volumes"]:
+            (self.sandbox / volume).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for output in self.logs.values():
+            output.open()
+        self.record["ports"] = ports = tools.ports.take(wanted["ports"], wanted["span"])
+        self._devices = tools.devices.take(wanted["gpus"], wanted["devices"])
+        if wanted["cgroup"]:
+            self._cgroup = Cgroup.create(Path(wanted["cgroup"]), self.id, wanted["limits"])
+        names = launch.named(wanted["ports"], ports)
+        arguments = [launch.filled(text, names) for text in wanted["argv"]]
+        self._process = process = self._spawn(arguments, merged=False)
+        tools.reaper.add(process, self.mark, self._exited)
+        pipes = (process.stdout, process.stderr)
+        self._pumps = [Pump(pipe, self.logs[name]) for name, pipe in zip(STREAMS, pipes, strict=True) if pipe]
+        self._tell(phase="running", started_at=time.time_ns())
+        if wanted["check"]:
+            self._check = asyncio.create_task(self._watch_health(), name=f"health of {self.id}")
 
-    async def _watch(self, launched: Launched) -> None:
-        process = launched.process
-        pumps = [
-            asyncio.create_task(self._pump(pipe, self.logs[name]))
-            for name, pipe in zip(STREAMS, (process.stdout, process.stderr), strict=True)
-        ]
-        checks = asyncio.create_task(self._check(launched.ports))
-        exited = asyncio.create_task(children.ended(process))
-        asked = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({exited, asked, checks}, return_when=asyncio.FIRST_COMPLETED)
-            if checks.done() and not exited.done():
-                self._unhealthy = True
-                await self.stop(self.description["grace"])
-            if not exited.done():
-                await self._press(process, exited)
-            await exited
-            await self._clear(process.pid)
-            # Somebody who hid well may hold a pipe still.
-            await asyncio.wait(pumps, timeout=_LINGER)
-        finally:
-            for task in (*pumps, checks, asked, exited):
-                task.cancel()
-            await asyncio.gather(*pumps, checks, asked, exited, return_exceptions=True)
-            for log in self.logs.values():
-                log.close()
-        self._ended(process.returncode)
+    def _spawn(
+        self, arguments: list[str], *, merged: bool, variables: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Raises LaunchFailed."""
+        wanted = self.description
+        if variables is None:
+            ports = self.record["ports"]
+            variables = launch.environment(wanted, self.sandbox, ports, self._devices)
+        return launch.spawn(
+            arguments,
+            folder=self.sandbox,
+            variables=variables,
+            limits=wanted["limits"],
+            mark=self.mark,
+            cgroup=self._cgroup,
+            merged=merged,
+        )
 
-    async def _press(self, process: subprocess.Popen[bytes], exited: asyncio.Task[int]) -> None:
-        """SIGTERM, and SIGKILL once its time is up; a later stop may shorten that."""
-        remains.signal_group(process.pid, signal.SIGTERM)
-        while not exited.done():
-            assert self._stop_at is not None
-            left = self._stop_at - time.monotonic()
-            if left <= 0:
-                remains.signal_group(process.pid, signal.SIGKILL)
-                await exited
-                return
-            await asyncio.wait({exited}, timeout=min(left, 0.2))
+    async def _watch_health(self) -> None:
+        wanted = checking.filled(self.description, self.record["ports"])
 
-    async def _clear(self, session: int) -> None:
-        """End whatever is left of it: nothing may live once it is said to have ended."""
-        for sweep in range(_SWEEPS):
-            grouped = remains.signal_group(session, signal.SIGKILL)
-            left = remains.orphans(self.id)
-            remains.kill(left)
-            remains.reap()
-            if not grouped and not left:
-                return
-            await asyncio.sleep(_POLL if sweep else 0)
+        def spawn() -> subprocess.Popen[bytes]:
+            return self._spawn(wanted["argv"], merged=True, variables={} if wanted["bare"] else None)
 
-    async def _pump(self, pipe: Any, log: Log) -> None:
-        """Everything that it writes, until nobody holds the pipe any more."""
+        reaper = self._tools.reaper
+        async for health in checking.results(wanted, spawn, reaper, self.mark):
+            self._tell(health=health.state, health_output=health.output)
+            if health.final:
+                self._end_it("unhealthy", self.description["grace"])
+
+    def stop(self, grace: float) -> None:
+        """The earliest end that was asked for counts."""
+        if self.record["phase"] == "waiting":
+            self._finish("stopped")
+        elif not self.ended:
+            self._end_it("stopped", grace)
+
+    def abandon(self) -> None:
+        """The keeper ends, and it must not outlive it."""
+        if self.record["phase"] == "running":
+            self._end_it("lost", self.description["grace"])
+
+    def _end_it(self, ending: str, grace: float) -> None:
+        if self._process is None:
+            return  # of another keeper, and being ended as it is
         loop = asyncio.get_running_loop()
-        number = pipe.fileno()
-        os.set_blocking(number, False)
-        ended: asyncio.Future[None] = loop.create_future()
+        at = loop.time() + grace
+        first = not self._ending
+        if self._process.returncode is None:
+            self._ending = self._ending or ending
+        if self._deadline is not None and self._deadline.when() <= at:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = loop.call_at(at, self._press)
+        if first and self._process.returncode is None:
+            send_group(self._process.pid, signal.SIGTERM)
 
-        def ready() -> None:
-            try:
-                data = os.read(number, _CHUNK)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if data:
-                before = log.start
-                with contextlib.suppress(OSError):  # a full disk must not stop the pod
-                    log.write(data)
-                if log.start != before:
-                    self.save()
-            elif not ended.done():
-                ended.set_result(None)
+    def _press(self) -> None:
+        """Its time is up."""
+        self._pressed = True
+        if self._cgroup is not None:
+            self._cgroup.kill()
+        if self._process is not None and self._process.returncode is None:
+            send_group(self._process.pid, signal.SIGKILL)
+        self._tools.reaper.look()
 
-        loop.add_reader(number, ready)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(number)
-            pipe.close()
+    def _exited(self, code: int) -> None:
+        """Its first process has; the others may go on as long as a stop gives them time."""
+        assert self._process is not None
+        self._code = code
+        if self._check is not None:
+            self._check.cancel()
+        if not self._ending:
+            self._pressed = True
+        if self._pressed:
+            send_group(self._process.pid, signal.SIGKILL)
+            if self._cgroup is not None:
+                self._cgroup.kill()
+        self._tools.reaper.leave(self.mark, self._left)
 
-    async def _check(self, ports: dict[str, int]) -> None:
-        """Ends when it has failed too often in a row; never without a check."""
-        wanted = self.description["check"]
-        if not wanted:
-            await asyncio.get_running_loop().create_future()
-        wanted = {**wanted}
-        if wanted["type"] == "http":
-            wanted["port"] = ports.get(wanted["port_name"], wanted["port"])
-            wanted["path"] = filled(wanted["path"], ports)
-        else:
-            wanted["argv"] = [filled(text, ports) for text in wanted["argv"]]
-        variables = environment(self.description, ports)
-        failures = successes = 0
-        await asyncio.sleep(wanted["initial"])
-        while failures < wanted["failures"]:
-            wrong = await health.check(wanted, sandbox=self.sandbox, environment=variables)
-            if wrong:
-                failures, successes = failures + 1, 0
-                self._tell(health="unhealthy", health_output=f"{wrong} ({failures} in a row)")
-            else:
-                failures, successes = 0, successes + 1
-                if successes >= wanted["successes"] and self.record["health"] != "healthy":
-                    self._tell(health="healthy", health_output="")
-            await asyncio.sleep(wanted["interval"])
+    def _left(self, pids: list[int]) -> None:
+        if not pids:
+            self._gone()
+            return
+        for pid in pids:
+            if self._pressed:
+                if not send(pid, signal.SIGKILL) and pid not in self._warned:
+                    self._tell(message=f"Process {pid} of it may not be ended by this user")
+            elif pid not in self._warned:
+                send(pid, signal.SIGTERM)
+            self._warned.add(pid)
+
+    def _gone(self) -> None:
+        ending = self._ending
+        if not ending:
+            short = self._code != 0 and self._cgroup is not None and self._cgroup.ran_out_of_memory()
+            ending = "out_of_memory" if short else "signalled" if self._code < 0 else "exited"
+        self._finish(ending, exit_code=max(self._code, 0), signal=_name(-self._code))
 
     # -- its record
 
+    def entries(self) -> list[dict[str, Any]]:
+        """What a keeper after this one must know."""
+        if self.ended:
+            return [{"ended": self.record}]
+        begun = [{"begun": self.id}] if self.begun else []
+        return [{"accepted": self.description, "mark": self.mark}, *begun]
+
+    def take_over(self) -> None:
+        """It was begun by another keeper, so its pipes are gone and it cannot go on."""
+        self.begun = True
+        self.record.update(phase="running", health="disabled")
+
+    def lose(self, message: str) -> None:
+        """It was taken over, and nothing of it is left."""
+        self._finish("lost", message=message)
+
     def _tell(self, **changes: Any) -> None:
         self.record.update(changes)
-        self.save()
-        self._changed(self)
+        self._tools.changed(self.id)
 
-    def _ended(self, code: int) -> None:
-        if self._unhealthy:
-            ending = "unhealthy"
-        elif self._stopping.is_set():
-            ending = "stopped"
-        else:
-            ending = "signalled" if code < 0 else "exited"
-        self._end(ending, exit_code=max(code, 0), signal=signal.Signals(-code).name if code < 0 else "")
+    def _finish(self, ending: str, message: str = "", **more: Any) -> None:
+        """Everything of it is written when its end is told."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        for pump in self._pumps:
+            pump.close()
+        for output in self.logs.values():
+            output.close()
+        if self._cgroup is not None:
+            self._cgroup.remove()
+        self._tools.ports.release(self.record.get("ports", {}).values())
+        self._tools.devices.release(self._devices)
+        self.record.update(more, ending=ending, ended_at=time.time_ns())
+        if message:
+            self.record["message"] = message
+        try:
+            self._tools.journal.append({"ended": {**self.record, "phase": "ended"}})
+            if self.begun:
+                self._clear_up()
+        except OSError as error:
+            # Should the keeper be killed before there is room again, it is lost instead.
+            log.warning("the end of %s cannot be written: %s", self.id, error)
+        self.description = {"pod_id": self.id}
+        self._process, self._pumps, self._check = None, [], None
+        self._tell(phase="ended")
 
-    def _end(self, ending: str, **more: Any) -> None:
-        note = more.pop("message", "") or self.record["message"]
-        with contextlib.suppress(OSError):
-            self.sandbox.mkdir(parents=True, exist_ok=True)
-            for name in self.description["volumes"]:
-                shutil.rmtree(self.sandbox / name, ignore_errors=True)
-            ended = {
-                "ending": ending,
-                "ended_at": time.time_ns(),
-                "started_at": self.record.get("started_at", 0),
-            }
-            temporary = self.sandbox / ".exit.json"
-            temporary.write_text(json.dumps({**ended, **more}))
-            temporary.replace(self.sandbox / "exit.json")
-        self._tell(phase="ended", ending=ending, ended_at=time.time_ns(), message=note, **more)
+    def _clear_up(self) -> None:
+        for name in self.description["volumes"]:
+            self._tools.discard(self.sandbox / name)
+        shown = ("ending", "exit_code", "signal", "started_at", "ended_at", "message")
+        fresh = self.sandbox / ".exit.json"
+        fresh.write_text(json.dumps({name: self.record.get(name) for name in shown}))
+        fresh.replace(self.sandbox / "exit.json")
+
+
+def _name(number: int) -> str:
+    """Of a signal, as in SIGKILL; empty for none."""
+    if number <= 0:
+        return ""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

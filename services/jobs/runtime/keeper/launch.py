@@ -1,76 +1,28 @@
-"""From a description to a process: ports, environment, limits and the exec itself."""
+"""From a description to a process: environment, limits and the exec itself."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import resource
-import socket
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-_TEMPLATE: Final = re.compile(r"\{\{\s*port\.([A-Za-z0-9_.-]+)\s*\}\}")
-_TRIES: Final = 64
+from services.jobs.runtime.keeper import marks
+from services.jobs.runtime.keeper.cgroup import Cgroup
+
+_TEMPLATE: Final = re.compile(r"\{\{\s*port\.([^{}\s]+)\s*\}\}")
+_LIMITS: Final = {
+    "files": resource.RLIMIT_NOFILE,
+    "address_space": resource.RLIMIT_AS,
+    "file_size": resource.RLIMIT_FSIZE,
+}
 
 
 class LaunchFailed(Exception):
     """It could not be started; says why."""
-
-
-@dataclass(frozen=True)
-class Launched:
-    process: subprocess.Popen[bytes]
-    ports: dict[str, int]
-
-
-class Ports:
-    """Free ports of this host, each given out once at a time."""
-
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-
-    def allot(self, wanted: list[dict[str, Any]]) -> dict[str, int]:
-        """Name -> port. Raises LaunchFailed, and has taken none then."""
-        found: dict[str, int] = {}
-        try:
-            for port in wanted:
-                found[port["name"]] = self._static(port["value"]) if port["value"] else self._dynamic()
-        except LaunchFailed:
-            self.free(found)
-            raise
-        return found
-
-    def free(self, ports: Mapping[str, int]) -> None:
-        self._taken.difference_update(ports.values())
-
-    def _static(self, port: int) -> int:
-        if port in self._taken or not _bindable(port):
-            raise LaunchFailed(f"port {port} is taken")
-        self._taken.add(port)
-        return port
-
-    def _dynamic(self) -> int:
-        for _ in range(_TRIES):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port: int = probe.getsockname()[1]
-            if port not in self._taken:
-                self._taken.add(port)
-                return port
-        raise LaunchFailed("there is no free port")
-
-
-def _bindable(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return True
-    return False
 
 
 def filled(text: str, ports: Mapping[str, int]) -> str:
@@ -78,49 +30,68 @@ def filled(text: str, ports: Mapping[str, int]) -> str:
     return _TEMPLATE.sub(lambda match: str(ports.get(match[1], match[0])), text)
 
 
-def environment(wanted: Mapping[str, Any], ports: Mapping[str, int]) -> dict[str, str]:
-    found = {"PATH": os.environ.get("PATH", os.defpath), "LANG": os.environ.get("LANG", "C.UTF-8")}
-    found |= {name: filled(value, ports) for name, value in wanted["environment"].items()}
-    for port in wanted["ports"]:
-        if port["variable"]:
-            found[port["variable"]] = str(ports[port["name"]])
+def named(wanted: Sequence[Mapping[str, Any]], ports: Mapping[str, int]) -> dict[str, int]:
+    """The ports by all names that a template may use."""
+    found = {port["template"]: ports[port["name"]] for port in wanted if port["template"]}
+    return {**found, **ports}
+
+
+def environment(
+    wanted: Mapping[str, Any], sandbox: Path, ports: Mapping[str, int], devices: Sequence[str]
+) -> dict[str, str]:
+    """Nothing of the keeper's own but where programs are and the language."""
+    found = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "HOME": str(sandbox),
+        "MESOS_SANDBOX": str(sandbox),
+    }
+    names = named(wanted["ports"], ports)
+    found |= {name: filled(value, names) for name, value in wanted["environment"].items()}
+    found |= {port["variable"]: str(ports[port["name"]]) for port in wanted["ports"] if port["variable"]}
+    if wanted["gpus"]:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     return found
 
 
-def launch(wanted: Mapping[str, Any], sandbox: Path, ports: dict[str, int]) -> Launched:
-    """Returns once the command's exec has succeeded. Raises LaunchFailed."""
-    arguments = [filled(text, ports) for text in wanted["argv"]]
-    for volume in wanted["volumes"]:
-        (sandbox / volume).mkdir(parents=True, exist_ok=True)
+def spawn(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    variables: Mapping[str, str],
+    merged: bool = False,
+    limits: Mapping[str, int],
+    mark: int,
+    cgroup: Cgroup | None,
+) -> subprocess.Popen[bytes]:
+    """Returns once the exec has succeeded, in a session and group of its own, with a pipe at stdout and
+    one at stderr, or with one for both. Raises LaunchFailed."""
     try:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=sandbox,
-            env={**environment(wanted, ports), "HOME": str(sandbox), "MESOS_SANDBOX": str(sandbox)},
-            start_new_session=True,
-            close_fds=True,
-            preexec_fn=_limits(wanted["limits"]),
-        )
+        with marks.borne(mark):
+            return subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                cwd=folder,
+                env=variables,
+                start_new_session=True,
+                preexec_fn=_before(limits, cgroup),
+            )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise LaunchFailed(f"{arguments[0]}: {getattr(error, 'strerror', None) or error}") from error
-    return Launched(process, ports)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise LaunchFailed(f"{arguments[0]}: {why}") from error
 
 
-def _limits(wanted: Mapping[str, int]) -> Callable[[], None] | None:
-    """Sets them between fork and exec. None is faster: then no Python runs there."""
-    kinds = {
-        "files": resource.RLIMIT_NOFILE,
-        "memory": resource.RLIMIT_AS,
-        "file_size": resource.RLIMIT_FSIZE,
-    }
-    chosen = [(kinds[name], value) for name, value in wanted.items() if value]
-    if not chosen:
+def _before(limits: Mapping[str, int], cgroup: Cgroup | None) -> Callable[[], None] | None:
+    """Runs between fork and exec. None is three times faster: then nothing is copied for it."""
+    chosen = [(kind, limits[name]) for name, kind in _LIMITS.items() if limits.get(name)]
+    if not chosen and cgroup is None:
         return None
 
     def apply() -> None:
+        if cgroup is not None:
+            cgroup.join()
         for kind, value in chosen:
             hard = resource.getrlimit(kind)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -2,43 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
-# Files beside the one that is written to.
-KEPT: Final = 2
+_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_DIGITS: Final = 15
 
 
 class Log:
-    """`path`, `path.1` (older), `path.2`. Offsets count from the first byte ever written. `start` is
-    the offset of the first byte of `path` itself."""
+    """The newest bytes are in `path`. Older files have the offset of their first byte behind the
+    name, counted from the first byte that was ever written; there are at most `files` in all, of
+    `limit` bytes at most. Files end with a line where lines are shorter than that.
 
-    def __init__(self, path: Path, *, limit: int, start: int = 0) -> None:
+    The pod can do what it likes to these files: this loses bytes then, but never blocks."""
+
+    def __init__(self, path: Path, *, limit: int, files: int) -> None:
         self._path = path
-        self._limit = limit
-        self.start = start
+        self._limit = max(1, limit)
+        self._files = max(1, files)
         self._file: int | None = None
-        self._size = path.stat().st_size if path.exists() else 0
+        self._open_line = False
+        # First byte -> number of bytes, oldest first; the newest file apart.
+        self._older: dict[int, int] = {}
+        for found in sorted(path.parent.glob(f"{path.name}.{'[0-9]' * _DIGITS}")):
+            self._older[int(found.suffix[1:])] = _size(found)
+        last = max(self._older, default=None)
+        self._start = 0 if last is None else last + self._older[last]
+        self._length = _size(path)
 
     @property
     def end(self) -> int:
-        return self.start + self._size
+        return self._start + self._length
+
+    def open(self) -> None:
+        """Raises OSError."""
+        if self._file is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS
+            self._file = os.open(self._path, flags, 0o600)
 
     def write(self, data: bytes) -> None:
-        """Whole, over as many files as it takes."""
-        while data:
-            room = self._limit - self._size
-            if room <= 0:
+        """All of it, over as many files as it takes. Raises OSError."""
+        view = memoryview(data)
+        while view:
+            room = self._limit - self._length
+            piece = view[: max(0, room)]
+            if len(view) > room:
+                whole = bytes(piece).rfind(b"\n") + 1
+                if whole:
+                    piece = piece[:whole]
+                elif self._length and not self._open_line:
+                    piece = piece[:0]
+            if not piece:
                 self._rotate()
                 continue
-            piece, data = data[:room], data[room:]
-            if self._file is None:
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            while piece:
-                written = os.write(self._file, piece)
-                self._size += written
-                piece = piece[written:]
+            self._append(piece)
+            view = view[len(piece) :]
+            if len(piece) < room and view:
+                self._rotate()
 
     def close(self) -> None:
         if self._file is not None:
@@ -48,39 +71,68 @@ class Log:
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         """What stands at `offset` and after, as far as it is still there, and where that begins. A
         negative offset counts from the end."""
-        wanted = max(0, self.end + offset) if offset < 0 else offset
-        begin = self.start
-        files = [(begin, self._path)]
-        for number in range(1, KEPT + 1):
-            path = self._numbered(number)
-            if not path.exists():
-                break
-            begin -= path.stat().st_size
-            files.append((begin, path))
-        oldest = files[-1][0]
-        wanted = min(max(wanted, oldest), self.end)
-        found = b""
-        for begin, path in reversed(files):
-            if len(found) >= limit or not path.exists():
-                continue
-            at = wanted + len(found) - begin
-            if at < 0 or at >= path.stat().st_size:
-                continue
-            with path.open("rb") as file:
-                file.seek(at)
-                found += file.read(limit - len(found))
-        return wanted, found
+        oldest = min(self._older, default=self._start)
+        at = begin = min(max(offset + self.end if offset < 0 else offset, oldest), self.end)
+        found = bytearray()
+        files = [(start, size, self._numbered(start)) for start, size in self._older.items()]
+        for start, size, path in [*files, (self._start, self._length, self._path)]:
+            if start <= at < start + size and len(found) < limit:
+                wanted = min(limit - len(found), start + size - at)
+                data = self._read(path, at - start, wanted)
+                found += data
+                at += len(data)
+                if not found:
+                    # The pod removed it: what comes after is still there.
+                    at = begin = start + size
+        return begin, bytes(found)
+
+    def _read(self, path: Path, at: int, limit: int) -> bytes:
+        if path == self._path and self._file is not None:
+            return os.pread(self._file, limit, at)
+        return _read(path, at, limit)
+
+    def _append(self, piece: memoryview) -> None:
+        self.open()
+        assert self._file is not None
+        self._open_line = piece[-1:] != b"\n"
+        while piece:
+            written = os.write(self._file, piece)
+            self._length += written
+            piece = piece[written:]
 
     def _rotate(self) -> None:
         self.close()
-        for number in range(KEPT, 1, -1):
-            older = self._numbered(number - 1)
-            if older.exists():
-                older.replace(self._numbered(number))
-        if self._path.exists():
-            self._path.replace(self._numbered(1))
-        self.start += self._size
-        self._size = 0
+        with contextlib.suppress(FileNotFoundError):
+            self._path.replace(self._numbered(self._start))
+        self._older[self._start] = self._length
+        self._start += self._length
+        self._length = 0
+        self._open_line = False
+        while len(self._older) >= self._files:
+            oldest = min(self._older)
+            del self._older[oldest]
+            self._numbered(oldest).unlink(missing_ok=True)
 
-    def _numbered(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
+    def _numbered(self, start: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{start:0{_DIGITS}}")
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _read(path: Path, at: int, limit: int) -> bytes:
+    try:
+        file = os.open(path, os.O_RDONLY | _FLAGS)
+    except OSError:
+        return b""
+    try:
+        return os.pread(file, limit, at) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
