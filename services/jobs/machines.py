@@ -183,8 +183,10 @@ def job_state(
     total = sum(pods.values())
     ended = sum(pods.get(state, 0) for state in (SUCCEEDED, FAILED, LOST, KILLED))
     stopping = desired in TERMINAL
-    if count == 0 and total == 0:
-        return J_KILLED if stopping else J_PENDING
+    if count == 0:
+        if not stopping:
+            return J_PENDING
+        return J_KILLED if ended == total else J_KILLING
     if total < count and creating:
         if stopping and ended == total:
             return J_KILLED if pods.get(KILLED, 0) or not total else J_FAILED
