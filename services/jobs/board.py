@@ -175,6 +175,11 @@ class Draft:
         )
 
     @property
+    def edited(self) -> frozenset[int]:
+        """The instances whose pods it changes."""
+        return frozenset(self._pods)
+
+    @property
     def changes_workflow(self) -> bool:
         return self._workflow is not None
 

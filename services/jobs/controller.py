@@ -118,6 +118,10 @@ class Controller:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
+
     def now(self) -> int:
         """Nanoseconds since 1970."""
         return self._clock()
@@ -179,7 +183,7 @@ class Controller:
             answer = change(draft)
             if draft.changed:
                 await self._commit(active, draft, by)
-            self.touch(id)
+            self.touch(id, draft.edited)
             return answer
 
     async def refresh(self, id: str) -> None:

@@ -212,7 +212,7 @@ class Pools:
         """Raises NotFound."""
         record = await self._store.get(kinds.RESOURCE_POOL, id)
         if record is None:
-            raise _missing(id)
+            raise missing(id)
         return pb.ResourcePool.FromString(record.body)
 
     async def children(self, id: str) -> list[str]:
@@ -231,7 +231,7 @@ class Pools:
             raise InvalidArgument.at("spec.respool_id", "is the root; jobs live in pools without children")
         record = await self._store.get(kinds.RESOURCE_POOL, id)
         if record is None:
-            raise _missing(id)
+            raise missing(id)
         if below := await self.children(id):
             pools = await self._store.get_many(kinds.RESOURCE_POOL, below[:_SHOWN])
             paths = sorted(pb.ResourcePool.FromString(found.body).path for found in pools.values())
@@ -241,7 +241,8 @@ class Pools:
         return Check(kinds.RESOURCE_POOL, id, record.revision)
 
 
-def _missing(id: str) -> NotFound:
+def missing(id: str) -> NotFound:
+    """No pool has that id."""
     return NotFound(f"resource pool {id[:100]!r} not found", kind=kinds.RESOURCE_POOL, name=id[:100])
 
 

@@ -135,6 +135,9 @@ class Pass:
                 pod.want(found, draft.now, desired=desired)
                 if desired != machines.RUNNING:
                     found.killing_for = _REASON.TERMINATION_STATUS_REASON_KILLED_ON_REQUEST
+                elif found.status.state != machines.KILLING:
+                    # A stop that was taken back in time.
+                    found.killing_for = _REASON.TERMINATION_STATUS_REASON_INVALID
             self._changed.add(instance)
         progress.swept = version
 

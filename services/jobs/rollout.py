@@ -358,6 +358,11 @@ def _done(found: pb.Pod, configuration: int) -> bool:
     return status.desired_state == machines.KILLED and status.state in machines.ENDED
 
 
+def unavailable(draft: Draft, instance: int) -> bool:
+    """Whether it should run and does not, or is being replaced by one that will."""
+    return _availability(draft, instance) in (_UNAVAILABLE, _UNKNOWN)
+
+
 def _availability(draft: Draft, instance: int) -> int:
     found = draft.pod(instance)
     return _UNKNOWN if found is None else _rank(found)

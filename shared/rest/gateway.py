@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 from grpc import StatusCode
 
@@ -151,8 +152,10 @@ class Gateway:
         indent: bool,
     ) -> web.StreamResponse:
         style = route.style
-        form: streaming.Lines | streaming.Events
-        if events:
+        form: streaming.Form
+        if route.method.response is HttpBody:
+            form = streaming.Bytes()
+        elif events:
             form = streaming.Events(route.converter, style)
         else:
             form = streaming.Lines(route.converter, style, indent=indent)
@@ -163,6 +166,8 @@ class Gateway:
         messages = self._calls.stream(route.method, read, metadata, "rest")
         async with contextlib.aclosing(messages):  # type: ignore[type-var]
             first = await streaming.first_of(messages, style.open_stream_after)
+            if isinstance(form, streaming.Bytes) and first.done():
+                form.begins_with(first.result())
             return await streaming.send(request, route.method, messages, first, form, headers, gzip=gzip)
 
     def _missed(self, request: web.BaseRequest, path: str, missed: Missed, identifier: str) -> web.Response:

@@ -2,7 +2,8 @@
 
 A line is `{"result": message}`; a failure after the stream is open is a last line `{"error": ...}`.
 An event carries the message itself as data, and its resume_token as the event's id, which browsers
-send back as Last-Event-ID; a failure is an event named "error".
+send back as Last-Event-ID; a failure is an event named "error". A stream of google.api.HttpBody goes out
+as its bare bytes; a failure breaks the connection off.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
 from shared.rest import body, errors
@@ -64,6 +66,23 @@ class Events:
         return b"event: error\ndata: " + orjson.dumps(self._error(status)) + b"\n\n"
 
 
+class Bytes:
+    """What a stream of HttpBody holds, under the content type of its first message."""
+
+    content_type: str = "application/octet-stream"
+
+    def begins_with(self, first: object) -> None:
+        if isinstance(first, HttpBody) and first.content_type:
+            self.content_type = first.content_type
+
+    def message(self, message: Message) -> bytes:
+        assert isinstance(message, HttpBody)
+        return message.data
+
+
+Form = Lines | Events | Bytes
+
+
 async def first_of(messages: AsyncIterator[Any], patience: float | None) -> asyncio.Task[Any]:
     """The task that gets the first message: done, unless `patience` seconds went by.
 
@@ -95,7 +114,7 @@ async def send(
     method: Method,
     messages: AsyncIterator[Any],
     first: asyncio.Task[Any],
-    form: Lines | Events,
+    form: Form,
     headers: dict[str, str],
     *,
     gzip: bool,
@@ -112,7 +131,9 @@ async def send(
             await _send_all(response, method, messages, first, form, compressor)
         await response.write_eof()
     except ConnectionError:
-        # The client is gone: nobody is left to tell.
+        # The client is gone, or is to see that something is missing.
+        if request.transport is not None:
+            request.transport.abort()
         return response
     finally:
         if not first.done():
@@ -125,7 +146,7 @@ async def _send_all(
     method: Method,
     messages: AsyncIterator[Any],
     first: asyncio.Task[Any],
-    form: Lines | Events,
+    form: Form,
     compressor: body.GzipStream | None,
 ) -> None:
     unyielded = 0
@@ -143,6 +164,9 @@ async def _send_all(
     except ConnectionError:
         raise
     except Exception as error:
+        if isinstance(form, Bytes):
+            # There is no place for words in it, and it must not look whole.
+            raise ConnectionError("broken off") from error
         data = form.error(errors.of(error))
         await response.write(data if compressor is None else compressor.piece(data))
     if compressor is not None:

@@ -165,6 +165,20 @@ def _limits(text: str) -> str:
     return text
 
 
+def interval(text: str) -> timedelta:
+    """A duration above 0."""
+    found = duration(text)
+    if not found:
+        raise ValueError("must be more than 0s")
+    return found
+
+
+def _runtime(text: str) -> str:
+    if text not in ("process", "fake"):
+        raise ValueError("must be process or fake")
+    return text
+
+
 def _services(text: str) -> str:
     for name in filter(None, map(str.strip, text.split(","))):
         if name not in PORTS:
@@ -246,6 +260,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jobs_host_paths", words, "", "Jobs: folders of this host, with all below, that pods may name as volumes; comma-separated."),
     Setting("jobs_log_bytes", count, "8388608", "Jobs: size at which a pod's stdout or stderr goes on in a new file."),
     Setting("jobs_log_files", count, "3", "Jobs: how many such files are kept of each, the newest included."),
+    Setting("jobs_runtime", _runtime, "process", "Jobs: `process` runs pods as processes of this host; `fake` only pretends to, for tests and trials."),
+    Setting("jobs_max_instances", count, "100000", "Jobs: instances that a job may have."),
+    Setting("jobs_first_backoff", duration, "30s", "Jobs: how long a pod waits for its next run after a failure; twice as long after each further one ..."),
+    Setting("jobs_longest_backoff", duration, "60m", "Jobs: ... but never longer."),
+    Setting("jobs_launch_timeout", duration, "180m", "Jobs: how long a pod may take from its launch to its start, and from there to running."),
+    Setting("jobs_leader_lapse", interval, "10s", "Jobs: how long the process that writes may be silent until one of another data folder takes over."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
     Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),
