@@ -55,7 +55,12 @@ class KeeperClient:
 
     async def call(self, op: str, **arguments: Any) -> tuple[dict[str, Any], bytes]:
         """Raises UnknownAttempt as well, and ValueError for arguments that it does not take."""
-        return await (await self._reached()).call(op, arguments)
+        link = await self._reached()
+        try:
+            return await link.call(op, arguments)
+        except _Gone:
+            # It may have gone long ago; everything may be asked twice.
+            return await (await self._reached()).call(op, arguments)
 
     async def events(self) -> AsyncGenerator[dict[str, Any], None]:
         """Records, until the keeper is gone; then RuntimeUnavailable."""
@@ -160,6 +165,10 @@ class _NotThere(RuntimeUnavailable):
     """Nobody listens."""
 
 
+class _Gone(RuntimeUnavailable):
+    """The connection broke."""
+
+
 class _Link:
     """One connection; requests wait for their answers side by side."""
 
@@ -180,7 +189,7 @@ class _Link:
 
     async def call(self, op: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         if self.gone:
-            raise RuntimeUnavailable("the keeper is gone")
+            raise _Gone("the keeper is gone")
         id = next(self._ids)
         answer = self._waiting[id] = asyncio.get_running_loop().create_future()
         try:
@@ -191,7 +200,7 @@ class _Link:
         except TimeoutError:
             raise RuntimeUnavailable(f"the keeper did not answer within {_ANSWER:g} s") from None
         except ConnectionError as error:
-            raise RuntimeUnavailable(f"the keeper is gone: {error}") from error
+            raise _Gone(f"the keeper is gone: {error}") from error
         finally:
             self._waiting.pop(id, None)
         match content.get("error"):
@@ -214,4 +223,4 @@ class _Link:
             self._writer.transport.abort()
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(RuntimeUnavailable("the keeper is gone"))
+                    answer.set_exception(_Gone("the keeper is gone"))

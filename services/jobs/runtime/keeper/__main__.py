@@ -44,6 +44,8 @@ def main() -> int:
         # Another one has this folder: whoever connects finds that.
         os.write(told, _SERVES)
         return 0
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
     try:
         asyncio.run(_serve(home, folder, told))
     except Exception:

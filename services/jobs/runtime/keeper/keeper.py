@@ -100,6 +100,7 @@ class Keeper:
         """`rate`: launches a second. `pods`: how many may run, so that there are descriptors for all.
         `processes`: how many the user of the pods may have; 0 leaves that as it is."""
         self._rate = max(rate, 0.001)
+        self._more.set()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _DESCRIPTORS * pods + _SPARE
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -183,13 +184,10 @@ class Keeper:
         """In order, no more a second than is allowed: a burst may have as many as a tenth of a second."""
         tokens, at = 1.0, time.monotonic()
         while not self._stopping:
-            if not self._line:
-                self._more.clear()
-                await self._more.wait()
             now = time.monotonic()
             tokens, at = min(max(1.0, self._rate / 10), tokens + (now - at) * self._rate), now
-            if tokens < 1:
-                await asyncio.sleep((1 - tokens) / self._rate)
+            if not self._line or tokens < 1:
+                await self._something_new((1 - tokens) / self._rate if self._line else None)
                 continue
             attempt = self._line.popleft()
             if not attempt.ended:
@@ -197,6 +195,11 @@ class Keeper:
                 attempt.begin()
             # Launches must not keep the pipes of those that run from being read.
             await asyncio.sleep(0)
+
+    async def _something_new(self, timeout: float | None) -> None:
+        self._more.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._more.wait(), timeout)
 
     # -- an earlier keeper's
 
