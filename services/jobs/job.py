@@ -46,14 +46,15 @@ def sum_up(draft: Draft, rollout: Rollout | None) -> None:
     ended = fresh.state in machines.TERMINAL
     fresh.completed_at = (fresh.completed_at or draft.now) if ended else 0
     if workflow is not None:
-        fresh.workflow_status.CopyFrom(_progress(draft, workflow, rollout))
+        fresh.workflow_status.CopyFrom(progress(draft, workflow, rollout))
     live = sum(count for state, count in states.items() if state not in machines.ENDED)
     fresh.settled = not active and not live and job.desired_state == machines.J_KILLED
     if fresh != job:
         draft.edit_job().CopyFrom(fresh)
 
 
-def _progress(draft: Draft, workflow: pb.Workflow, rollout: Rollout | None) -> stateless.WorkflowStatus:
+def progress(draft: Draft, workflow: pb.Workflow, rollout: Rollout | None) -> stateless.WorkflowStatus:
+    """Without a roll-out of the workflow: as far as the job's record says that it is."""
     found = workflows.status(workflow, draft.job)
     if rollout is not None and rollout.is_of(workflow):
         found.num_instances_completed = rollout.done
@@ -65,6 +66,7 @@ def _progress(draft: Draft, workflow: pb.Workflow, rollout: Rollout | None) -> s
         found.num_instances_completed = before.num_instances_completed
         found.num_instances_failed = before.num_instances_failed
         found.num_instances_remaining = before.num_instances_remaining
+        found.instances_current.extend(before.instances_current)
     return found
 
 

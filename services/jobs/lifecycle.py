@@ -118,7 +118,7 @@ def replace(
             edited = draft.edit_job()
             edited.desired_state = machines.J_RUNNING
             edited.state = machines.J_PENDING
-        return jobs.version(draft.job)
+        return _told(draft)
 
     return change
 
@@ -166,7 +166,7 @@ def restart(version: str, how: stateless.RestartSpec, opaque: OpaqueData | None,
         if edited.desired_state != machines.J_RUNNING:
             edited.desired_state = machines.J_RUNNING
             edited.state = machines.J_PENDING
-        return jobs.version(edited)
+        return _told(draft)
 
     return change
 
@@ -193,7 +193,7 @@ def start(version: str) -> Change:
             job.state = machines.J_PENDING
         job.desired_state = machines.J_RUNNING
         job.settled = False
-        return jobs.version(job)
+        return _told(draft)
 
     return change
 
@@ -211,7 +211,7 @@ def stop(version: str) -> Change:
             job.state = machines.J_KILLING
         job.desired_state = machines.J_KILLED
         job.settled = False
-        return jobs.version(job)
+        return _told(draft)
 
     return change
 
@@ -230,12 +230,20 @@ def delete(version: str, *, force: bool) -> Change:
         job.desired_state_version += 1
         job.desired_state = machines.J_DELETED
         job.settled = False
-        return jobs.version(job)
+        return _told(draft)
 
     return change
 
 
 # -- shared rules
+
+
+def _told(draft: Draft) -> Version:
+    """The job's record says at once how its workflow stands now."""
+    current = draft.workflow
+    if current is not None and draft.changed:
+        draft.edit_job().workflow_status.CopyFrom(jobs.progress(draft, current, None))
+    return jobs.version(draft.job)
 
 
 def _check_alive(draft: Draft) -> None:
@@ -258,7 +266,7 @@ def _stepped(version: str, step: Step, opaque: OpaqueData | None) -> Change:
         current = draft.edit_workflow()
         if workflow.take(current, step, draft.now) and opaque is not None:
             current.opaque_data.CopyFrom(opaque)
-        return jobs.version(job)
+        return _told(draft)
 
     return change
 
@@ -279,7 +287,7 @@ def _again(draft: Draft, current: pb.Workflow, opaque: OpaqueData | None) -> Ver
     if opaque is not None and opaque != current.opaque_data:
         draft.edit_workflow().opaque_data.CopyFrom(opaque)
         draft.edit_job().workflow_version += 1
-    return jobs.version(draft.job)
+    return _told(draft)
 
 
 def _begin(
@@ -310,6 +318,8 @@ def _begin(
     draft.new_workflow(made)
     job.configuration = job.highest_configuration
     job.workflow = made.name
+    # Nothing of it is done yet.
+    job.workflow_status.Clear()
     job.updated_by = by
     job.settled = False
     rollout.adopt(job, kept)

@@ -167,7 +167,8 @@ class Pass:
                 return
             if progress.rollout is None or not progress.rollout.is_of(current):
                 progress.rollout = Rollout.of(draft)
-                touched = set(draft.instances())
+                # Among those in flight are some that are gone by now.
+                touched = {*draft.instances(), *progress.rollout.flying}
             left = max(BUDGET - draft.size, 0)
             if not left:
                 self._outcome.more = True

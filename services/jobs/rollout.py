@@ -78,13 +78,14 @@ class Rollout:
     _added: deque[int] = field(default_factory=deque)
     _updated: list[tuple[int, int]] = field(default_factory=list)
     _removed: deque[int] = field(default_factory=deque)
-    _waiting: set[int] = field(default_factory=set)
+    # Where in the line an update that waits stands; other entries of it no longer count.
+    _ranks: dict[int, int] = field(default_factory=dict)
     # Pods that only change their version.
     _unchanged: list[int] = field(default_factory=list)
 
     @property
     def left(self) -> int:
-        return len(self._waiting)
+        return len(self._added) + len(self._ranks) + len(self._removed)
 
     @property
     def moved(self) -> bool:
@@ -106,7 +107,7 @@ class Rollout:
             return set()
         changed = self._move(draft, budget)
         changed |= self._take(draft, budget)
-        if not self._waiting and not self.flying and not self._unchanged:
+        if not self.left and not self.flying and not self._unchanged:
             workflow.take(draft.edit_workflow(), Step.COMPLETE, draft.now)
         return changed
 
@@ -133,9 +134,9 @@ class Rollout:
         new.total = len(added) + len(updated) + len(removed)
         new._added.extend(i for i in added if i not in taken)
         new._removed.extend(i for i in removed if i not in taken)
-        new._updated = [(_availability(draft, i), i) for i in updated if i not in taken]
+        new._ranks = {i: _availability(draft, i) for i in updated if i not in taken}
+        new._updated = [(rank, i) for i, rank in new._ranks.items()]
         heapq.heapify(new._updated)
-        new._waiting = {*new._added, *new._removed, *(i for _, i in new._updated)}
         about = {*added, *updated, *removed}
         for instance in draft.instances():
             found = draft.pod(instance)
@@ -155,9 +156,17 @@ class Rollout:
         for instance in touched:
             if instance in self.flying:
                 self._land(draft, current, instance, retries)
-            elif instance in self._waiting and draft.pod(instance) is not None:
-                # Its place among the updates may be another now; the old one is passed over.
-                heapq.heappush(self._updated, (_availability(draft, instance), instance))
+            elif instance in self._ranks:
+                self._line_up(draft, instance)
+
+    def _line_up(self, draft: Draft, instance: int) -> bool:
+        """Of an update that waits; False: it has its place already."""
+        rank = _availability(draft, instance)
+        if rank == self._ranks[instance]:
+            return False
+        self._ranks[instance] = rank
+        heapq.heappush(self._updated, (rank, instance))
+        return True
 
     def _land(self, draft: Draft, current: pb.Workflow, instance: int, retries: int) -> None:
         found = draft.pod(instance)
@@ -206,23 +215,13 @@ class Rollout:
 
     def _next(self, draft: Draft) -> int | None:
         if self._added:
-            instance = self._added.popleft()
-            self._waiting.discard(instance)
-            return instance
+            return self._added.popleft()
         while self._updated:
             rank, instance = heapq.heappop(self._updated)
-            if instance in self._waiting:
-                if rank != _availability(draft, instance):
-                    heapq.heappush(self._updated, (_availability(draft, instance), instance))
-                    continue
-                self._waiting.discard(instance)
+            if self._ranks.get(instance) == rank and not self._line_up(draft, instance):
+                del self._ranks[instance]
                 return instance
-        while self._removed:
-            instance = self._removed.popleft()
-            if instance in self._waiting:
-                self._waiting.discard(instance)
-                return instance
-        return None
+        return self._removed.popleft() if self._removed else None
 
     def _begin(self, draft: Draft, current: pb.Workflow, instance: int) -> None:
         before = draft.step(instance)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from services.jobs import kinds, lifecycle, machines, names
 from services.jobs import job as jobs
+from services.jobs import kinds, lifecycle, machines, names
 from services.jobs.admission import UNLIMITED, Admission, Amount, Pool
 from services.jobs.admission import Request as Admitted
 from services.jobs.board import Board, Draft, Forget, Kept, Request, Start, Stop
@@ -95,6 +95,7 @@ class Yard:
         answer = change(draft)
         if draft.changed:
             self._store(draft)
+        self.progress.touched |= draft.edited
         return answer
 
     def replace(self, wanted: stateless.JobSpec, opaque: str | None = None, **how: Any) -> Version:
