@@ -29,7 +29,6 @@ _PHASES: Final = {
     Phase.RUNNING: machines.RUNNING,
 }
 _HEALTH: Final = {
-    Health.DISABLED: pod_pb2.HEALTH_STATE_DISABLED,
     Health.UNKNOWN: pod_pb2.HEALTH_STATE_UNKNOWN,
     Health.HEALTHY: pod_pb2.HEALTH_STATE_HEALTHY,
     Health.UNHEALTHY: pod_pb2.HEALTH_STATE_UNHEALTHY,
@@ -189,18 +188,19 @@ def say(pod: pb.Pod, message: str, now: int, *, reason: str = "") -> None:
 
 def observe(pod: pb.Pod, seen: Observation, now: int) -> bool:
     """What the runtime says of its current run. False: nothing new."""
-    before = pod.SerializeToString(deterministic=True)
-    if pod.status.state in machines.ENDED | machines.UNBORN:
+    if pod.status.state not in machines.LIVE:
         return False
-    _take(pod, seen)
+    new = _take(pod, seen)
     if seen.phase is Phase.ENDED:
         _end(pod, seen, now)
-    else:
-        state = _PHASES[seen.phase]
-        if machines.ORDER[state] > machines.ORDER[pod.status.state]:
-            become(pod, state, now, message=seen.message)
-        _take_health(pod, seen, now)
-    return pod.SerializeToString(deterministic=True) != before
+        return True
+    state = _PHASES[seen.phase]
+    if machines.ORDER[state] > machines.ORDER[pod.status.state]:
+        become(pod, state, now, message=seen.message)
+        new = True
+    elif new:
+        _stamp(pod, now)
+    return _take_health(pod, seen, now) or new
 
 
 def lose(pod: pb.Pod, now: int) -> None:
@@ -210,26 +210,37 @@ def lose(pod: pb.Pod, now: int) -> None:
     _end(pod, Observation(pod_id="", phase=Phase.ENDED, ending=ending), now)
 
 
-def _take(pod: pb.Pod, seen: Observation) -> None:
+def _take(pod: pb.Pod, seen: Observation) -> bool:
+    """False: nothing new."""
     container = pod.status.containers_status[0]
-    if seen.host:
+    new = False
+    if seen.host and seen.host != pod.status.host:
         pod.status.host = pod.status.host_id = seen.host
+        new = True
     for name, port in seen.ports.items():
-        container.ports[name] = port
+        if container.ports.get(name) != port:
+            container.ports[name] = port
+            new = True
     if seen.started_at and not pod.status.start_time:
         pod.status.start_time = container.start_time = moments.text(seen.started_at)
-    if seen.ended_at:
+        new = True
+    if seen.ended_at and not pod.status.completion_time:
         pod.status.completion_time = container.completion_time = moments.text(seen.ended_at)
+        new = True
+    return new
 
 
-def _take_health(pod: pb.Pod, seen: Observation, now: int) -> None:
+def _take_health(pod: pb.Pod, seen: Observation, now: int) -> bool:
+    """False: nothing new. Whether there is a check at all stands in the spec, not here."""
     healthy = pod.status.containers_status[0].healthy
-    state = _HEALTH[seen.health]
+    state = _HEALTH.get(seen.health, healthy.state)
     worse = seen.health is Health.UNHEALTHY and seen.health_output != healthy.output
-    if healthy.state != state or worse:
-        healthy.state, healthy.output = state, seen.health_output
-        _stamp(pod, now)
-        _record(pod, now)
+    if healthy.state == state and not worse:
+        return False
+    healthy.state, healthy.output = state, seen.health_output
+    _stamp(pod, now)
+    _record(pod, now)
+    return True
 
 
 def _end(pod: pb.Pod, seen: Observation, now: int) -> None:

@@ -62,7 +62,7 @@ def test_the_order_of_a_run() -> None:
     assert sorted(live, key=machines.ORDER.__getitem__) == live
     ends = {machines.ORDER[pod_state(name)] for name in ENDED}
     assert len(ends) == 1 and min(ends) > max(machines.ORDER[state] for state in live)
-    assert machines.UNBORN | machines.LIVE | machines.ENDED == set(machines.ORDER)
+    assert set(machines.ORDER) == machines.UNBORN | machines.LIVE | machines.ENDED
 
 
 # Workflow state -> step -> what it becomes. Everything that is not here changes nothing.
