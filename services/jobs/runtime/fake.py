@@ -99,7 +99,9 @@ class FakeEngine:
         """The attempt writes that."""
         self._runs[pod_id].logs[stream] += data
 
-    def end(self, pod_id: str, ending: Ending = Ending.EXITED, *, exit_code: int = 0, signal: str = "") -> None:
+    def end(
+        self, pod_id: str, ending: Ending = Ending.EXITED, *, exit_code: int = 0, signal: str = ""
+    ) -> None:
         """It ends now, unless it has."""
         self._end(self._runs[pod_id], ending, exit_code=exit_code, signal=signal)
 
@@ -196,7 +198,9 @@ class FakeEngine:
             return
         self.launched.append(run.attempt.pod_id)
         containers = run.attempt.spec.containers
-        ports = {port.name: port.value or next(self._ports) for port in containers[0].ports} if containers else {}
+        ports = (
+            {port.name: port.value or next(self._ports) for port in containers[0].ports} if containers else {}
+        )
         if run.script.starts_after:
             self._tell(run, phase=Phase.STARTING, ports=ports)
             self._in(run.script.starts_after, lambda: self._run(run))

@@ -84,6 +84,7 @@ class Attempt:
         nothing = {"check": None, "note": "", "log_bytes": 1, "log_files": 1}
         found = cls({"pod_id": record["pod_id"], **nothing}, 0, tools)
         found.record = record
+        found._recall()
         return found
 
     @property
@@ -238,6 +239,11 @@ class Attempt:
         """It was begun by another keeper, so its pipes are gone and it cannot go on."""
         self.begun = True
         self.record.update(phase="running", health="disabled")
+        self._recall()
+
+    def _recall(self) -> None:
+        for output in self.logs.values():
+            output.recall()
 
     def lose(self, message: str) -> None:
         """It was taken over, and nothing of it is left."""

@@ -27,11 +27,16 @@ class Log:
         self._open_line = False
         # First byte -> number of bytes, oldest first; the newest file apart.
         self._older: dict[int, int] = {}
-        for found in sorted(path.parent.glob(f"{path.name}.{'[0-9]' * _DIGITS}")):
-            self._older[int(found.suffix[1:])] = _size(found)
-        last = max(self._older, default=None)
-        self._start = 0 if last is None else last + self._older[last]
-        self._length = _size(path)
+        self._start = 0
+        self._length = 0
+
+    def recall(self) -> None:
+        """What an earlier keeper wrote."""
+        for found in sorted(self._path.parent.glob(f"{self._path.name}.{'[0-9]' * _DIGITS}")):
+            start = int(found.suffix[1:])
+            self._older[start] = _size(found)
+            self._start = start + self._older[start]
+        self._length = _size(self._path)
 
     @property
     def end(self) -> int:

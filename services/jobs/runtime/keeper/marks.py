@@ -18,13 +18,14 @@ _KIND: Final = resource.RLIMIT_RTTIME
 _LINE: Final = b"Max realtime timeout"
 # Microseconds, where the host sets no bound.
 _TOP: Final = 1 << 62
+_RANDOM: Final = random.SystemRandom()
 
 
 def new() -> int:
     """One that nobody else has: marks of all keepers of a host share one space."""
     hard = resource.getrlimit(_KIND)[1]
     top = _TOP if hard == resource.RLIM_INFINITY else hard
-    return random.SystemRandom().randrange(top // 2, top)
+    return _RANDOM.randrange(top // 2, top)
 
 
 @contextmanager
