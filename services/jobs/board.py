@@ -247,6 +247,7 @@ class Draft:
 
     def changes(self) -> list[Put | Delete]:
         """What is to be committed. Every write counts up the job's revision, and is checked by it."""
+        self._forget_unchanged()
         board, job = self.board, self.edit_job()
         job.revision += 1
         job.updated_at = self.now
@@ -274,6 +275,17 @@ class Draft:
         for run in self._runs:
             found.append(_put(kinds.RUN.name, names.run(run.pod, run.run), run, job.id, None))
         return [*found, *self._others]
+
+    def _forget_unchanged(self) -> None:
+        """What is as it was is no change to a store either: its revision stays what it is."""
+        board = self.board
+        before = board.workflow
+        if before is not None and self._workflow == before.message:
+            self._workflow = None
+        for instance, pod in list(self._pods.items()):
+            kept = board.pods.get(instance)
+            if kept is not None and pod == kept.message:
+                del self._pods[instance]
 
     def stored(self, revision: int) -> None:
         """The changes were committed as `revision`: the board is what the draft was."""

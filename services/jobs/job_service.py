@@ -9,6 +9,7 @@ from typing import Final
 
 from services.jobs import job as jobs
 from services.jobs import kinds, lifecycle, machines, names, ranges, rollout, workflow
+from services.jobs import spec as specs
 from services.jobs.board import Draft
 from services.jobs.boards import Boards
 from services.jobs.controller import Controller
@@ -167,9 +168,10 @@ class JobService:
             wanted = Version.parse(request.version.value).configuration
             answer = pb.GetJobResponse()
             answer.job_info.job_id.value = job.id
-            answer.job_info.spec.CopyFrom(await self._spec(job.id, wanted))
+            answer.job_info.spec.CopyFrom(specs.shown(await self._spec(job.id, wanted)))
             return answer
-        answer = pb.GetJobResponse(job_info=jobs.info(job, await self._spec(job.id, job.configuration)))
+        spec = specs.shown(await self._spec(job.id, job.configuration))
+        answer = pb.GetJobResponse(job_info=jobs.info(job, spec))
         record = await self._store.get(kinds.WORKFLOW, job.workflow)
         if record is not None:
             current = stored.Workflow.FromString(record.body)

@@ -12,6 +12,7 @@ from typing import Final
 
 from services.jobs import job as jobs
 from services.jobs import machines, patch, ranges, rollout, workflow
+from services.jobs import spec as specs
 from services.jobs.board import Draft
 from services.jobs.machines import Step
 from services.jobs.names import Version
@@ -338,7 +339,6 @@ def _kept(spec: stateless.JobSpec, version: int, by: str, now: int) -> stateless
 
 def _bare(spec: stateless.JobSpec) -> bytes:
     """Without what the server sets."""
-    found = stateless.JobSpec()
-    found.CopyFrom(spec)
+    found = specs.shown(spec)
     found.ClearField("revision")
     return found.SerializeToString(deterministic=True)

@@ -194,10 +194,10 @@ class Rollout:
             rerun = pod.stale(found) and found.configuration == found.desired_configuration
             starts = current.update_spec.start_pods
             desired = machines.RUNNING if starts else None
-            pod.want(found, draft.now, configuration=current.configuration, desired=desired)
-            found.configuration = found.desired_configuration
+            found.configuration = current.configuration
             if not rerun:
                 found.desired_run = found.run
+            pod.want(found, draft.now, configuration=current.configuration, desired=desired)
             changed.add(instance)
         return changed
 

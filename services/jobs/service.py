@@ -153,8 +153,8 @@ async def _follow_pools(controller: Controller, tailer: Tailer, after: int) -> N
         except Compacted:
             after = tailer.head
             await controller.refresh_pools()
-        except StoreError as error:
-            log.warning("cannot follow resource pools", extra={"error": str(error)})
+        except StoreError:
+            # The tailer says so where it must be said; the process may be stopping.
             await asyncio.sleep(1)
 
 

@@ -55,6 +55,32 @@ def _overlay(message: Any, override: Message) -> None:
             setattr(message, field.name, getattr(override, field.name))
 
 
+def shown(spec: JobSpec) -> JobSpec:
+    """As clients read it: what is said in the deprecated `command` stands in `entrypoint` too. A new
+    message."""
+    found = JobSpec()
+    found.CopyFrom(spec)
+    if found.HasField("default_spec"):
+        _modernize(found.default_spec)
+    for pod in found.instance_spec.values():
+        _modernize(pod)
+    return found
+
+
+def _modernize(pod: PodSpec) -> None:
+    """Means the same as before: who sends it back changes nothing."""
+    for container in pod.containers:
+        command, entrypoint = container.command, container.entrypoint
+        if not command.value or entrypoint.value or entrypoint.arguments:
+            continue
+        entrypoint.value = command.value
+        # Without a shell the first argument is what the program is called.
+        entrypoint.arguments.extend(command.arguments if command.shell else command.arguments[1:])
+        if not command.shell:
+            pod.mesos_spec.shell = False
+            pod.mesos_spec.SetInParent()
+
+
 def same(one: PodSpec, other: PodSpec) -> bool:
     """Whether a pod that runs the one need not be touched to run the other."""
     return key(one) == key(other)
@@ -62,14 +88,19 @@ def same(one: PodSpec, other: PodSpec) -> bool:
 
 def key(spec: PodSpec) -> bytes:
     """Equal for specs that run the same: the order of labels, ports, environment and mounts, and names
-    of pods and containers, do not count."""
+    of pods and containers, do not count, nor does which field the command stands in."""
     found = PodSpec()
     found.CopyFrom(spec)
+    _modernize(found)
     found.ClearField("pod_name")
     _sort(found, "labels", lambda label: (label.key, label.value))
     _sort(found, "host_ports", _bytes)
     for container in [*found.containers, *found.init_containers]:
         container.ClearField("name")
+        for field in ("value", "arguments", "shell"):
+            container.command.ClearField(field)
+        if not container.command.ByteSize():
+            container.ClearField("command")
         _sort(container, "ports", _bytes)
         _sort(container, "environment", _bytes)
         _sort(container, "volume_mounts", _bytes)
