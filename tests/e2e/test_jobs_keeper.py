@@ -259,6 +259,21 @@ async def test_after_a_new_start_of_the_host_nothing_is_begun_again(home: Path) 
         assert not (home / "begun").exists()
 
 
+async def test_a_keeper_with_nothing_to_keep_ends_by_itself_and_nothing_is_forgotten(home: Path) -> None:
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.jobs.runtime.keeper", str(home), "0.3", cwd=_ROOT
+    )
+    assert await started.wait() == 0
+    async with opened(home) as runtime:
+        await start(runtime, "a-0-1", "sleep 1; exit 7")
+        await all_in(runtime, Phase.RUNNING, "a-0-1")
+    # Nobody asks, but there is something to keep.
+    await until(lambda: (home / "a-0-1" / "exit.json").exists())
+    await until(lambda: not keeper_pid(home))
+    async with opened(home) as runtime:
+        assert (await all_in(runtime, Phase.ENDED, "a-0-1"))["a-0-1"].exit_code == 7
+
+
 async def test_launches_are_limited(home: Path) -> None:
     async with opened(home, replace(NODE, launch_rate=20)) as runtime:
         names = [f"a-{number}-1" for number in range(12)]

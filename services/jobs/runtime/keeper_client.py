@@ -24,6 +24,7 @@ _ROOT: Final = Path(services.__path__[0]).parent
 _START: Final = 30.0
 _ANSWER: Final = 30.0
 _PAUSE: Final = 0.05
+_TRIES: Final = 10
 # Of the service's environment, what the keeper and its pods may see.
 _VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _SAID: Final = 2000
@@ -94,14 +95,15 @@ class KeeperClient:
     async def _connect_or_start(self) -> Connection:
         try:
             async with asyncio.timeout(_START):
-                with contextlib.suppress(_NotThere):
-                    return await self._connect()
-                await self._start()
                 while True:
-                    # The one that was there first may not serve yet.
                     with contextlib.suppress(_NotThere):
                         return await self._connect()
-                    await asyncio.sleep(_PAUSE)
+                    # Another one may have the folder, which does not serve yet, or is about to end.
+                    await self._start()
+                    for _ in range(_TRIES):
+                        with contextlib.suppress(_NotThere):
+                            return await self._connect()
+                        await asyncio.sleep(_PAUSE)
         except TimeoutError:
             raise RuntimeUnavailable(f"the keeper of {self._home} does not serve: {self._said()}") from None
 

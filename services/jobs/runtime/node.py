@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from services.jobs.runtime.keeper import cgroup
+from services.jobs.runtime.keeper.keeper import most_pods
 from services.jobs.runtime.port import Capacity
 from shared.service.config import Config
 
@@ -73,9 +75,11 @@ class Node:
         return cgroup.controllers(self.cgroup) if self.cgroup is not None else frozenset()
 
     def capacity(self) -> Capacity:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        room = self.pods if descriptors == resource.RLIM_INFINITY else most_pods(descriptors)
         return Capacity(
             cpu=self.cpu or float(len(os.sched_getaffinity(0))),
             memory_mb=self.memory_mb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _MEGABYTE,
-            pods=self.pods,
+            pods=min(self.pods, room),
             gpu=float(len(self.gpus)),
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import os
 import signal
 import subprocess
 import time
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from services.jobs.runtime.keeper import checking, launch, marks
+from services.jobs.runtime.keeper import checking, launch, marks, protocol
 from services.jobs.runtime.keeper.cgroup import Cgroup
 from services.jobs.runtime.keeper.journal import Journal
 from services.jobs.runtime.keeper.launch import LaunchFailed
@@ -23,6 +23,15 @@ from services.jobs.runtime.keeper.pump import Pump
 from services.jobs.runtime.keeper.reaper import Reaper, send, send_group
 
 STREAMS: Final = ("stdout", "stderr")
+# Of a description.
+_KEYS: Final = frozenset(
+    {
+        *("pod_id", "argv", "environment", "ports", "span", "gpus", "devices", "limits", "cgroup"),
+        *("check", "grace", "volumes", "log_bytes", "log_files", "note"),
+    }
+)
+# Of a record, in exit.json.
+_SHOWN: Final = ("ending", "exit_code", "signal", "started_at", "ended_at", "message")
 
 log = logging.getLogger("keeper")
 
@@ -74,6 +83,9 @@ class Attempt:
     @classmethod
     def accept(cls, description: dict[str, Any], tools: Tools) -> Attempt:
         """A new one, remembered. Raises KeyError or TypeError for what is no description, and OSError."""
+        missing = _KEYS - description.keys()
+        if missing:
+            raise KeyError(f"no {', '.join(sorted(missing))}")
         found = cls(description, marks.new(), tools)
         tools.journal.append({"accepted": description, "mark": found.mark})
         return found
@@ -84,6 +96,7 @@ class Attempt:
         nothing = {"check": None, "note": "", "log_bytes": 1, "log_files": 1}
         found = cls({"pod_id": record["pod_id"], **nothing}, 0, tools)
         found.record = record
+        found.begun = "started_at" in record
         found._recall()
         return found
 
@@ -94,37 +107,52 @@ class Attempt:
     # -- its life
 
     def begin(self) -> None:
-        """Unless it has ended before its turn came. Raises nothing."""
+        """Unless it has ended before its turn came. Raises nothing: others wait behind it."""
         if self.ended:
             return
         try:
             # Should the keeper be killed from here on, it is not begun a second time.
             self._tools.journal.append({"begun": self.id})
             self.begun = True
+            self._prepare()
             self._launch()
         except (LaunchFailed, NoneLeft, OSError) as error:
-            self._finish("launch_failed", message=str(error))
+            self._not_begun(str(error))
+        except Exception as error:
+            log.exception("%s cannot be launched", self.id)
+            self._not_begun(f"{type(error).__name__}: {error}")
 
-    def _launch(self) -> None:
+    def _prepare(self) -> None:
+        """Raises NoneLeft and OSError."""
         wanted, tools = self.description, self._tools
         self.sandbox.mkdir(mode=0o700, exist_ok=True)
         for volume in wanted["volumes"]:
             (self.sandbox / volume).mkdir(mode=0o700, parents=True, exist_ok=True)
-        for output in self.logs.values():
-            output.open()
-        self.record["ports"] = ports = tools.ports.take(wanted["ports"], wanted["span"])
+        self.record["ports"] = tools.ports.take(wanted["ports"], wanted["span"])
         self._devices = tools.devices.take(wanted["gpus"], wanted["devices"])
         if wanted["cgroup"]:
             self._cgroup = Cgroup.create(Path(wanted["cgroup"]), self.id, wanted["limits"])
-        names = launch.named(wanted["ports"], ports)
+
+    def _launch(self) -> None:
+        """Raises LaunchFailed and OSError; what runs already is ended then."""
+        wanted = self.description
+        names = launch.named(wanted["ports"], self.record["ports"])
         arguments = [launch.filled(text, names) for text in wanted["argv"]]
         self._process = process = self._spawn(arguments, merged=False)
-        tools.reaper.add(process, self.mark, self._exited)
+        self._tools.reaper.add(process, self.mark, self._exited)
         pipes = (process.stdout, process.stderr)
         self._pumps = [Pump(pipe, self.logs[name]) for name, pipe in zip(STREAMS, pipes, strict=True) if pipe]
         self._tell(phase="running", started_at=time.time_ns())
         if wanted["check"]:
             self._check = asyncio.create_task(self._watch_health(), name=f"health of {self.id}")
+
+    def _not_begun(self, why: str) -> None:
+        if self._process is None:
+            self._finish("launch_failed", message=why)
+        else:
+            self._tell(message=why)
+            self._ending = "launch_failed"
+            self._press()
 
     def _spawn(
         self, arguments: list[str], *, merged: bool, variables: dict[str, str] | None = None
@@ -165,7 +193,8 @@ class Attempt:
 
     def abandon(self) -> None:
         """The keeper ends, and it must not outlive it."""
-        if self.record["phase"] == "running":
+        if self.record["phase"] == "running" and self._process is not None:
+            self._tell(message="Its keeper was told to end")
             self._end_it("lost", self.description["grace"])
 
     def _end_it(self, ending: str, grace: float) -> None:
@@ -215,9 +244,16 @@ class Attempt:
             if self._pressed:
                 if not send(pid, signal.SIGKILL) and pid not in self._warned:
                     self._tell(message=f"Process {pid} of it may not be ended by this user")
-            elif pid not in self._warned:
+            elif pid not in self._warned and not self._in_group(pid):
                 send(pid, signal.SIGTERM)
             self._warned.add(pid)
+
+    def _in_group(self, pid: int) -> bool:
+        """It was asked to end when the group was."""
+        try:
+            return self._process is not None and os.getpgid(pid) == self._process.pid
+        except ProcessLookupError:
+            return True
 
     def _gone(self) -> None:
         ending = self._ending
@@ -240,6 +276,9 @@ class Attempt:
         self.begun = True
         self.record.update(phase="running", health="disabled")
         self._recall()
+        if self.description["cgroup"]:
+            self._cgroup = Cgroup(Path(self.description["cgroup"]) / self.id)
+            self._cgroup.kill()
 
     def _recall(self) -> None:
         for output in self.logs.values():
@@ -282,9 +321,8 @@ class Attempt:
     def _clear_up(self) -> None:
         for name in self.description["volumes"]:
             self._tools.discard(self.sandbox / name)
-        shown = ("ending", "exit_code", "signal", "started_at", "ended_at", "message")
         fresh = self.sandbox / ".exit.json"
-        fresh.write_text(json.dumps({name: self.record.get(name) for name in shown}))
+        fresh.write_bytes(protocol.encode({name: self.record.get(name) for name in _SHOWN}).encode())
         fresh.replace(self.sandbox / "exit.json")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from services.jobs.runtime.keeper import protocol
+
 log = logging.getLogger("keeper")
 
 _LEAST: Final = 4 << 20
@@ -76,7 +78,7 @@ class Journal:
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    return protocol.encode(entry).encode() + b"\n"
 
 
 def boot() -> str:

@@ -38,6 +38,11 @@ _PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 
 
+def most_pods(descriptors: int) -> int:
+    """How many attempts may run with so many."""
+    return max(0, descriptors - _SPARE) // _DESCRIPTORS
+
+
 class Unknown(Exception):
     """There is no such attempt."""
 
@@ -94,6 +99,11 @@ class Keeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._journal.close()
 
+    @property
+    def idle(self) -> bool:
+        """There is nothing to keep: another keeper would know as much from the journal."""
+        return all(attempt.ended for attempt in self._attempts.values())
+
     # -- what clients ask for
 
     def configure(self, *, rate: float, pods: int, processes: int) -> None:
@@ -125,8 +135,7 @@ class Keeper:
         self._attempts[id] = attempt
         self._changed(id)
         self._enqueue(attempt)
-        if self._journal.stale:
-            self._write_anew()
+        self._tidy()
 
     def known(self, id: str) -> Attempt:
         """Raises Unknown."""
@@ -158,8 +167,10 @@ class Keeper:
         return attempt.logs[stream].read(offset, limit)
 
     async def files(self, id: str) -> list[str]:
-        """Raises Unknown."""
-        return await asyncio.to_thread(_files, self.known(id).sandbox)
+        """Both logs, though nothing may have been written to them, and all others. Raises Unknown."""
+        attempt = self.known(id)
+        found = await asyncio.to_thread(_files, attempt.sandbox)
+        return sorted({*found, *STREAMS}) if attempt.begun else found
 
     def follow(self) -> Feed:
         """The ids of all attempts, then of each that changes, until `unfollow`."""
@@ -251,6 +262,13 @@ class Keeper:
         for attempt in left.values():
             attempt.lose("Its keeper was killed, and it was ended")
 
+    def _tidy(self) -> None:
+        if self._journal.stale:
+            try:
+                self._write_anew()
+            except OSError as error:
+                log.warning("the journal cannot be written anew: %s", error)
+
     def _write_anew(self) -> None:
         self._journal.rewrite(self._entries())
 
@@ -283,7 +301,7 @@ def _files(folder: Path) -> list[str]:
                 found.append(str(path.relative_to(folder)))
         if len(found) >= _FILES:
             break
-    return sorted(found)[:_FILES]
+    return sorted(found[:_FILES])
 
 
 def _remove_all(folder: Path) -> None:

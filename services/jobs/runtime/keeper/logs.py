@@ -42,12 +42,6 @@ class Log:
     def end(self) -> int:
         return self._start + self._length
 
-    def open(self) -> None:
-        """Raises OSError."""
-        if self._file is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS
-            self._file = os.open(self._path, flags, 0o600)
-
     def write(self, data: bytes) -> None:
         """All of it, over as many files as it takes. Raises OSError."""
         view = memoryview(data)
@@ -97,8 +91,10 @@ class Log:
         return _read(path, at, limit)
 
     def _append(self, piece: memoryview) -> None:
-        self.open()
-        assert self._file is not None
+        if self._file is None:
+            # Not before: to make a file takes as long as to start a process.
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS
+            self._file = os.open(self._path, flags, 0o600)
         self._open_line = piece[-1:] != b"\n"
         while piece:
             written = os.write(self._file, piece)

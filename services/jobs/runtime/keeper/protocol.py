@@ -26,6 +26,7 @@ INVALID: Final = "invalid"
 FAILED: Final = "failed"
 
 _NAME: Final = "socket"
+encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @contextmanager
@@ -57,4 +58,4 @@ async def read(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes] | N
 def frame(content: dict[str, Any], payload: bytes = b"") -> bytes:
     if payload:
         content = {**content, "size": len(payload)}
-    return json.dumps(content, separators=(",", ":")).encode() + b"\n" + payload
+    return encode(content).encode() + b"\n" + payload

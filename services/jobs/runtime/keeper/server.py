@@ -45,6 +45,11 @@ class Server:
             self._serve, sock=_listener(folder), limit=protocol.MAX_LINE, backlog=_BACKLOG
         )
 
+    @property
+    def alone(self) -> bool:
+        """Nobody is connected."""
+        return not self._clients
+
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
