@@ -14,8 +14,9 @@ from typing import Final
 
 from services.jobs.runtime.port import Capacity
 
-# Sums of decimal fractions are a little off.
+# Sums of decimal fractions are a little off, and must not become more so with time.
 _EPSILON: Final = 1e-9
+_PLACES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,14 @@ class Amount:
     gpu: float = 0.0
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.cpu + other.cpu, self.memory + other.memory, self.gpu + other.gpu)
+        return Amount(
+            round(self.cpu + other.cpu, _PLACES),
+            round(self.memory + other.memory, _PLACES),
+            round(self.gpu + other.gpu, _PLACES),
+        )
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.cpu - other.cpu, self.memory - other.memory, self.gpu - other.gpu)
+        return self + Amount(-other.cpu, -other.memory, -other.gpu)
 
     def lacks(self, wanted: Amount) -> str:
         """Of which `wanted` is more than this; empty when it fits."""
@@ -77,12 +82,12 @@ class Admission:
     _node: Amount = field(default_factory=Amount)
     _admitted: dict[str, Request] = field(default_factory=dict)
     _waiting: dict[str, Request] = field(default_factory=dict)
-    # Pool -> places of those that wait, in order.
+    # Pool -> places of those that wait, in order; without those that can never run.
     _lines: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
 
     def hold(self, request: Request) -> None:
         """It was admitted before."""
-        self.withdraw(request.pod)
+        self._withdraw(request.pod)
         if request.pod in self._admitted:
             return
         self._admitted[request.pod] = request
@@ -90,8 +95,19 @@ class Admission:
         for pool in self._chain(request.pool):
             self._used[pool] = self._used.get(pool, Amount()) + request.amount
 
-    def release(self, pod: str) -> bool:
-        """It has ended. False: it was not admitted."""
+    def wait(self, request: Request) -> None:
+        """It waits from now on, or with another wish than before; not what is admitted already."""
+        if request.pod in self._admitted or self._waiting.get(request.pod) == request:
+            return
+        self._withdraw(request.pod)
+        self._waiting[request.pod] = request
+        if not self.never(request):
+            insort(self._lines.setdefault(request.pool, []), request.place)
+
+    def leave(self, pod: str) -> bool:
+        """It neither waits nor runs any longer. True: there may be room for others now."""
+        if self._withdraw(pod):
+            return True
         request = self._admitted.pop(pod, None)
         if request is None:
             return False
@@ -100,31 +116,23 @@ class Admission:
             self._used[pool] = self._used.get(pool, Amount()) - request.amount
         return True
 
-    def wait(self, request: Request) -> None:
-        """It waits from now on, or with another wish than before."""
-        if self._waiting.get(request.pod) == request:
-            return
-        self.withdraw(request.pod)
-        self._waiting[request.pod] = request
-        insort(self._lines.setdefault(request.pool, []), request.place)
-
-    def withdraw(self, pod: str) -> None:
-        """It waits no longer."""
+    def _withdraw(self, pod: str) -> bool:
+        """True: it was in line."""
         request = self._waiting.pop(pod, None)
-        if request is not None:
-            line = self._lines[request.pool]
-            del line[bisect_left(line, request.place)]
+        if request is None:
+            return False
+        line = self._lines.get(request.pool, [])
+        at = bisect_left(line, request.place)
+        if at == len(line) or line[at] != request.place:
+            return False
+        del line[at]
+        return True
 
     def admit(self) -> Iterator[str]:
         """Those that may run now, one after the other; each counts at once."""
-        for pool in list(self._lines):
-            line = self._lines[pool]
-            index = 0
-            while index < len(line):
-                request = self._waiting[line[index][2]]
-                if self.never(request):
-                    index += 1
-                    continue
+        for line in list(self._lines.values()):
+            while line:
+                request = self._waiting[line[0][2]]
                 if self._short(request):
                     break
                 self.hold(request)
@@ -164,6 +172,10 @@ class Admission:
         for request in self._admitted.values():
             for pool in self._chain(request.pool):
                 self._used[pool] = self._used.get(pool, Amount()) + request.amount
+        self._lines.clear()
+        for request in self._waiting.values():
+            if not self.never(request):
+                insort(self._lines.setdefault(request.pool, []), request.place)
 
     def _short(self, request: Request) -> str:
         if len(self._admitted) >= self.capacity.pods:

@@ -14,11 +14,15 @@ from typing import Final, Generic, TypeVar
 from google.protobuf.message import Message
 
 from services.jobs import kinds, names
+from services.jobs.spec import Specs
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
+from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import PodSpec
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.storage.port import Delete, Expect, Put
 
 T = TypeVar("T", bound=Message)
+# The configuration that a pod runs, the one that it is to run, and its state.
+Counted = tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -31,7 +35,8 @@ class Kept(Generic[T]):
 
 @dataclass
 class Board:
-    """`specs` has what is needed of the configurations. `counts` are pods by configuration and state."""
+    """`specs` has what is needed of the configurations. `counts` are pods by configuration, the one
+    that is wanted, and state."""
 
     job: Kept[pb.Job]
     workflow: Kept[pb.Workflow] | None = None
@@ -39,8 +44,8 @@ class Board:
     steps: dict[int, Kept[pb.Step]] = field(default_factory=dict)
     # The last runs of instances that were removed.
     removed: dict[int, Kept[pb.Pod]] = field(default_factory=dict)
-    specs: dict[int, JobSpec] = field(default_factory=dict)
-    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
+    specs: Specs = field(default_factory=Specs)
+    counts: Counter[Counted] = field(default_factory=Counter)
 
     def recount(self) -> None:
         """After `pods` were filled."""
@@ -53,13 +58,17 @@ class Board:
     def states(self) -> Counter[int]:
         """How many pods are in which state."""
         found: Counter[int] = Counter()
-        for (_, state), count in self.counts.items():
+        for (_, _, state), count in self.counts.items():
             found[state] += count
         return found
 
+    def effective(self, configuration: int, instance: int) -> PodSpec:
+        """What the instance runs there, for reading. Raises KeyError when it was not loaded."""
+        return self.specs.effective(configuration, instance)
 
-def _counted(pod: pb.Pod) -> tuple[int, int]:
-    return pod.configuration, pod.status.state
+
+def _counted(pod: pb.Pod) -> Counted:
+    return pod.configuration, pod.desired_configuration, pod.status.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +149,8 @@ class Draft:
             yield from (kept.message for i, kept in self.board.steps.items() if i not in self._steps)
         yield from self._steps.values()
 
-    def counts(self) -> Counter[tuple[int, int]]:
-        """Pods by configuration and state, as the draft has it."""
+    def counts(self) -> Counter[Counted]:
+        """As the draft has it."""
         found = self.board.counts.copy()
         for instance, pod in self._pods.items():
             before = self.board.pods.get(instance)
@@ -161,6 +170,10 @@ class Draft:
     def spec(self, configuration: int) -> JobSpec:
         """KeyError: it was not loaded."""
         return self.board.specs[configuration]
+
+    def effective(self, configuration: int, instance: int) -> PodSpec:
+        """What the instance runs there, for reading. KeyError: it was not loaded."""
+        return self.board.specs.effective(configuration, instance)
 
     @property
     def changed(self) -> bool:
@@ -239,7 +252,10 @@ class Draft:
             self._runs.append(run)
 
     def add_configuration(self, configuration: pb.Configuration) -> None:
+        """The board has its spec at once: should the draft be dropped, whoever takes the same number
+        next brings another one."""
         self._configurations.append(configuration)
+        self.board.specs[configuration.version] = configuration.spec
 
     def also(self, change: Put | Delete) -> None:
         """A change of another record."""
@@ -307,8 +323,6 @@ class Draft:
                 board.removed[instance] = Kept(gone, revision)
         for instance, step in self._steps.items():
             board.steps[instance] = Kept(step, revision)
-        for configuration in self._configurations:
-            board.specs[configuration.version] = configuration.spec
 
     def _workflow_is_new(self) -> bool:
         before = self.board.workflow

@@ -40,8 +40,9 @@ class Boards:
         return board
 
     async def load_specs(self, board: Board, also: set[int] | None = None) -> None:
-        """The specs that a pass may need: of what pods run and are to run, and of the workflow."""
-        wanted = {configuration for configuration, _ in board.counts} | (also or set())
+        """The specs that a pass may need, and no others: of what pods run and are to run, and of the
+        workflow."""
+        wanted = {c for counted in board.counts for c in counted[:2]} | (also or set())
         wanted.add(board.job.message.configuration)
         if board.workflow is not None and not workflow.over(board.workflow.message):
             current = board.workflow.message
@@ -55,3 +56,4 @@ class Boards:
             found = await self._store.get_many(kinds.CONFIGURATION, list(missing))
             for name, record in found.items():
                 board.specs[missing[name]] = pb.Configuration.FromString(record.body).spec
+        board.specs.keep(wanted)

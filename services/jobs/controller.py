@@ -14,60 +14,37 @@ import contextlib
 import heapq
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from services.jobs import history, kinds, machines, names, reconcile, spec
+from services.jobs import history, kinds, machines, names
+from services.jobs.active import Active
 from services.jobs.admission import Admission, Pool
-from services.jobs.board import Board, Draft, Forget, Kept, Start, Stop
+from services.jobs.asking import Asker
+from services.jobs.board import Board, Draft, Forget, Kept
 from services.jobs.boards import Boards
 from services.jobs.metrics import JobMetrics
+from services.jobs.observing import RETRY, Observer
+from services.jobs.past import Past
 from services.jobs.pod import Pauses
-from services.jobs.reconcile import Outcome, Pass, Progress
-from services.jobs.runtime.port import (
-    Attempt,
-    Observation,
-    Phase,
-    Runtime,
-    RuntimeUnavailable,
-    UnknownAttempt,
-)
+from services.jobs.reconcile import Outcome, Pass
+from services.jobs.runtime.port import Observation, Runtime, RuntimeUnavailable
 from shared.errors import Aborted, AlreadyExists, NotFound, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.service.service import Clock
 from shared.storage.errors import Conflict, Exists, StoreError
-from shared.storage.port import Author, Check, Commit, Condition, Delete, Expect, Put, Query, Record, Store
+from shared.storage.port import Author, Check, Commit, Condition, Delete, Expect, Put, Query, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SECOND: Final = 1_000_000_000
 _NAP: Final = 1.0
-_RETRY: Final = 1.0
 _RETRY_MISTAKE: Final = 10.0
 # Passes that go on at once: their commits share transactions.
 _AT_ONCE: Final = 32
-_STARTS_AT_ONCE: Final = 64
-_DELETED_AT_ONCE: Final = 1000
 _BY: Final = Author("controller", "controller:job:reconcile")
-
-
-@dataclass
-class Active:
-    """A job that this process has in its hands."""
-
-    board: Board
-    progress: Progress = field(default_factory=Progress)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    seen: dict[str, Observation] = field(default_factory=dict)
-    lost: set[int] = field(default_factory=set)
-    # Asked of the runtime, which did not answer.
-    requests: list[Start | Stop | Forget] = field(default_factory=list)
-    # Its workflow has changed since its past was last looked through.
-    untidy: bool = False
-    gone: bool = False
 
 
 class Controller:
@@ -93,27 +70,38 @@ class Controller:
         self._fence = tuple(fence)
         self._metrics = metrics or JobMetrics()
         self._boards = Boards(store)
+        self._past = Past(store, lambda changes: self._write(changes, _BY))
+        self._asker = Asker(runtime, self._metrics.launches.inc)
         self._jobs: dict[str, Active] = {}
         self._loading: dict[str, asyncio.Lock] = {}
+        self._observer = Observer(
+            runtime, store, self._jobs, look=self.touch, load=self._load, rest=self._rest
+        )
+        # Jobs to be looked at, and those that are.
         self._dirty: dict[str, None] = {}
+        self._passes: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._tick = asyncio.Event()
         self._due: list[tuple[int, str, int]] = []
-        self._passes: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.admission: Admission
 
     async def __aenter__(self) -> Controller:
-        """Has every job that something is to be done about in its hands."""
+        """Has every job that something is to be done about in its hands. Raises RuntimeUnavailable and
+        what a store raises."""
         self.admission = Admission(await self._runtime.capacity(), await self._pools())
         await self._take_up()
-        self._tasks = [
-            asyncio.create_task(self._run(), name="job controller"),
-            asyncio.create_task(self._follow(), name="runtime observer"),
-        ]
+        await self._observer.compare()
+        works = {
+            "job controller": self._run,
+            "runtime observer": self._observer.follow,
+            "stray runs": self._observer.clear,
+        }
+        self._tasks = [asyncio.create_task(self._for_ever(work), name=name) for name, work in works.items()]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        tasks = [*self._tasks, *self._passes]
+        tasks = [*self._tasks, *self._passes.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,6 +116,7 @@ class Controller:
 
     def wake(self) -> None:
         """Look at the clock again: for tests that set it."""
+        self._tick.set()
         self._wake.set()
 
     async def refresh_pools(self) -> None:
@@ -160,6 +149,12 @@ class Controller:
             commit = await self._write(changes, by, checks)
         except Exists as error:
             raise AlreadyExists(f"job {job.id} exists", kind=kinds.JOB, name=job.id) from error
+        except Conflict:
+            raise
+        except BaseException:
+            # Perhaps it is there.
+            self._look_soon(job.id)
+            raise
         board = Board(Kept(job, commit.revision), Kept(first, commit.revision))
         board.specs[1] = configuration.spec
         # Somebody may have found it before this caller heard of the commit.
@@ -182,23 +177,30 @@ class Controller:
             await self._boards.load_specs(active.board, wanted | {draft.job.configuration})
             answer = change(draft)
             if draft.changed:
-                await self._commit(active, draft, by)
+                try:
+                    await self._commit(active, draft, by)
+                except BaseException:
+                    active.doubt(draft)
+                    self.touch(id)
+                    raise
             self.touch(id, draft.edited)
             return answer
 
     async def refresh(self, id: str) -> None:
         """Read the job anew and look at all of it. Raises NotFound."""
         async with self._held(id) as active:
-            await self._reload(active)
-        self.touch(id)
+            active.stale = True
+        async with self._held(id):
+            self.touch(id)
 
-    def touch(self, id: str, instances: Any = None) -> None:
-        """Look at the job soon; at all its instances, or at some."""
+    def touch(self, id: str, instances: Iterable[int] = ()) -> None:
+        """Look at the job soon, and at these of its instances."""
         active = self._jobs.get(id)
-        if active is None:
-            return
-        if instances is not None:
+        if active is not None:
             active.progress.touched.update(instances)
+            self._look_soon(id)
+
+    def _look_soon(self, id: str) -> None:
         self._dirty[id] = None
         self._wake.set()
 
@@ -212,14 +214,16 @@ class Controller:
                 ids.append(record.name)
         for id in ids:
             await self._load(id)
-        await self._compare(await self._runtime.attempts())
 
     @asynccontextmanager
     async def _held(self, id: str) -> AsyncGenerator[Active, None]:
+        """Under its lock, and as it is stored. Raises NotFound."""
         active = self._jobs.get(id) or await self._load(id)
         if active is None:
             raise _unknown(id)
         async with active.lock:
+            if active.stale:
+                await self._reload(active)
             if active.gone:
                 raise _unknown(id)
             yield active
@@ -227,96 +231,98 @@ class Controller:
     async def _load(self, id: str) -> Active | None:
         """None: there is no such job."""
         async with self._loading.setdefault(id, asyncio.Lock()):
-            known = self._jobs.get(id)
-            if known is not None:
-                return known
-            board = await self._boards.read(id)
+            board = None if id in self._jobs else await self._boards.read(id)
+            if board is not None:
+                await self._boards.load_specs(board)
             self._loading.pop(id, None)
-            if board is None:
-                return None
-            active = self._jobs.setdefault(id, Active(board))
-            if active.board is board:
-                await self._register(active)
-        return active
-
-    async def _register(self, active: Active) -> None:
-        """Count its pods in, and look at all of them."""
-        board = active.board
-        await self._boards.load_specs(board)
-        for instance, kept in board.pods.items():
-            found = kept.message
-            if found.admitted:
-                effective = spec.effective(board.specs[found.configuration], instance)
-                job = board.job.message
-                self.admission.hold(
-                    reconcile.Request(
-                        found.name,
-                        job.respool_id,
-                        reconcile.amount_of(effective),
-                        job.sla.priority,
-                        found.changed_at,
-                    )
-                )
-        self.touch(board.id, board.pods)
+            # It may have been created meanwhile.
+            if board is not None and id not in self._jobs:
+                active = self._jobs[id] = Active(board)
+                active.take_up(self.admission)
+                self.touch(id)
+        return self._jobs.get(id)
 
     async def _reload(self, active: Active) -> None:
-        board = await self._boards.read(active.board.id)
-        for kept in active.board.pods.values():
-            self.admission.withdraw(kept.message.name)
-            self.admission.release(kept.message.name)
-        if board is None:
-            active.gone = True
+        await active.reload(self._boards, self.admission)
+        if active.gone:
             self._jobs.pop(active.board.id, None)
-            return
-        active.board, active.progress = board, Progress()
-        await self._register(active)
+        self._look_at(self.admission.admit())
 
     # -- passes
 
+    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
+        """A mistake of ours must not end it for good."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("a task of the controller failed")
+                await self._rest(_RETRY_MISTAKE)
+
+    async def _rest(self, seconds: float) -> None:
+        until = self.now() + int(seconds * _SECOND)
+        while (left := until - self.now()) > 0:
+            self._tick.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_NAP, left / _SECOND)):
+                    await self._tick.wait()
+
     async def _run(self) -> None:
         while True:
-            self._fall_due()
-            while self._dirty and len(self._passes) < _AT_ONCE:
-                id = next(iter(self._dirty))
-                del self._dirty[id]
-                task = asyncio.create_task(self._pass(id))
-                self._passes.add(task)
-                task.add_done_callback(self._passed)
             self._wake.clear()
-            if not self._dirty or len(self._passes) >= _AT_ONCE:
-                left = _NAP
-                if self._due:
-                    left = min(left, max(0.0, (self._due[0][0] - self.now()) / _SECOND))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), left)
-
-    def _passed(self, task: asyncio.Task[None]) -> None:
-        self._passes.discard(task)
-        self._wake.set()
+            self._fall_due()
+            self._begin_passes()
+            left = _NAP
+            if self._due:
+                left = min(left, max(0.0, (self._due[0][0] - self.now()) / _SECOND))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
 
     def _fall_due(self) -> None:
         now = self.now()
         while self._due and self._due[0][0] <= now:
             _, id, instance = heapq.heappop(self._due)
-            self.touch(id, () if instance < 0 else (instance,))
+            if instance >= 0:
+                self.touch(id, (instance,))
+            else:
+                self._look_soon(id)
+
+    def _begin_passes(self) -> None:
+        """As many as may go on at once; of one job one."""
+        begun: list[str] = []
+        for id in self._dirty:
+            if len(self._passes) >= _AT_ONCE:
+                break
+            if id not in self._passes:
+                begun.append(id)
+                self._passes[id] = asyncio.create_task(self._pass(id))
+        for id in begun:
+            del self._dirty[id]
 
     async def _pass(self, id: str) -> None:
-        active = self._jobs.get(id)
-        if active is None:
-            return
         begun = time.perf_counter()
+        active = self._jobs.get(id)
         try:
-            async with active.lock:
-                if not active.gone and await self._once(active):
-                    self.touch(id)
+            active = active or await self._load(id)
+            if active is not None:
+                async with active.lock:
+                    if active.stale:
+                        await self._reload(active)
+                    if not active.gone and await self._once(active):
+                        self.touch(id)
         except (StoreError, Aborted, Unavailable, RuntimeUnavailable) as error:
-            self._retry(id, _RETRY)
+            if isinstance(error, Conflict) and active is not None:
+                active.stale = True
+            self._retry(id, RETRY)
             log.warning("a job waits", extra={"job": id, "error": str(error)})
         except Exception:
             # A mistake of ours about this job must not stop it for good, nor the others.
             self._retry(id, _RETRY_MISTAKE)
             log.exception("a pass over a job failed", extra={"job": id})
         finally:
+            del self._passes[id]
+            self._wake.set()
             self._metrics.passes.observe(time.perf_counter() - begun)
 
     def _retry(self, id: str, seconds: float) -> None:
@@ -330,46 +336,61 @@ class Controller:
         draft = Draft(board, self.now())
         seen, active.seen = active.seen, {}
         lost, active.lost = active.lost, set()
-        outcome = Pass(draft, active.progress, self.admission, self._pauses).run(seen, lost)
-        if draft.changed:
-            await self._commit(active, draft, _BY)
-        self._note(board.id, outcome)
-        active.requests += draft.requests
-        await self._ask(active)
+        this = Pass(draft, active.progress, self.admission, self._pauses)
+        try:
+            this.run(seen, lost)
+            if draft.changed:
+                await self._commit(active, draft, _BY)
+        except BaseException:
+            active.doubt(draft)
+            active.seen = seen | active.seen
+            active.lost |= lost
+            raise
+        finally:
+            # Others may have been given room, whatever becomes of the draft.
+            self._note(board.id, this.outcome)
+        self._clear(active, draft, seen.values())
+        await self._asker.ask(active)
+        if active.lost:
+            return True
         job = board.job.message
-        if job.desired_state == machines.J_DELETED and not board.pods and not active.requests:
-            await self._remove(active)
+        if job.desired_state == machines.J_DELETED and not board.pods and not active.strays:
+            await self._past.remove(board)
+            active.gone = True
+            self._jobs.pop(board.id, None)
             return False
         if active.untidy and job.highest_configuration > history.KEPT:
-            await self._tidy(active)
+            await self._past.tidy(board)
         active.untidy = False
-        return outcome.more
+        return this.outcome.more
+
+    def _clear(self, active: Active, draft: Draft, seen: Iterable[Observation]) -> None:
+        """What is stored now is to be asked for; what nobody wants any more is to go."""
+        active.requests += draft.requests
+        forgotten = {request.pod_id for request in draft.requests if isinstance(request, Forget)}
+        for one in seen:
+            if one.pod_id not in forgotten:
+                active.clear(one)
 
     def _note(self, id: str, outcome: Outcome) -> None:
         for instance, at in outcome.due.items():
             heapq.heappush(self._due, (at, id, instance))
         self._look_at(outcome.others)
 
-    def _look_at(self, pods: Any) -> None:
+    def _look_at(self, pods: Iterable[str]) -> None:
         for name in pods:
             job, instance = names.parse_pod_name(name)
             self.touch(job, (instance,))
 
     async def _commit(self, active: Active, draft: Draft, by: Author) -> None:
+        """When it raises, whether the draft was stored is not known."""
         try:
             commit = await self._write(draft.changes(), by)
         except Conflict as error:
             # Nobody else may write here; whoever did, what is stored counts.
-            await self._reload(active)
             raise Aborted(
                 f"job {active.board.id} was changed by somebody else: unexpected version"
             ) from error
-        except BaseException:
-            # Whether it was written is not known.
-            active.progress = Progress()
-            with contextlib.suppress(StoreError):
-                await asyncio.shield(self._reload(active))
-            raise
         active.untidy |= draft.changes_workflow
         draft.stored(commit.revision)
 
@@ -383,148 +404,6 @@ class Controller:
             if error.kind == kinds.LEADER.name:
                 raise Unavailable("another process writes jobs now; try again") from error
             raise
-
-    async def _remove(self, active: Active) -> None:
-        """All that is left of a deleted job; its own record last."""
-        id = active.board.id
-        for kind in (
-            kinds.STEP.name,
-            kinds.RUN.name,
-            kinds.REMOVED.name,
-            kinds.WORKFLOW,
-            kinds.CONFIGURATION,
-        ):
-            while True:
-                query = Query(kind, parent=id, limit=_DELETED_AT_ONCE)
-                async with aclosing(self._store.scan(query)) as records:
-                    found: list[Put | Delete] = [Delete(kind, row.name) async for row in records]
-                if not found:
-                    break
-                await self._write(found, _BY)
-        await self._write([Delete(kinds.JOB, id)], _BY)
-        active.gone = True
-        self._jobs.pop(id, None)
-
-    async def _tidy(self, active: Active) -> None:
-        """Forget workflows that are too old, with their steps, and configurations that nothing needs."""
-        board = active.board
-        workflows = [pb.Workflow.FromString(row.body) async for row in self._below(kinds.WORKFLOW, board.id)]
-        old = history.outdated(workflows, board.job.message.workflow)
-        gone = {workflow.name for workflow in old}
-        needed = history.needed(board, (found for found in workflows if found.name not in gone))
-        changes: list[Delete] = []
-        for name in gone:
-            query = Query(kinds.STEP.name, where=(Condition("workflow", "=", name),))
-            async with aclosing(self._store.scan(query)) as steps:
-                changes += [Delete(kinds.STEP.name, row.name) async for row in steps]
-        async for row in self._below(kinds.CONFIGURATION, board.id):
-            version = pb.Configuration.FromString(row.body).version
-            if version not in needed:
-                changes.append(Delete(kinds.CONFIGURATION, row.name))
-                board.specs.pop(version, None)
-        # The workflows last: what is left of one without its steps is found again.
-        changes += [Delete(kinds.WORKFLOW, name) for name in sorted(gone)]
-        for begin in range(0, len(changes), _DELETED_AT_ONCE):
-            await self._write(changes[begin : begin + _DELETED_AT_ONCE], _BY)
-
-    async def _below(self, kind: str, job: str) -> AsyncGenerator[Record, None]:
-        async with aclosing(self._store.scan(Query(kind, parent=job))) as records:
-            async for record in records:
-                yield record
-
-    # -- the runtime
-
-    async def _ask(self, active: Active) -> None:
-        """What is stored is asked for; what finds no answer is asked for again."""
-        while active.requests:
-            batch = active.requests[:_STARTS_AT_ONCE]
-            # Of one pod in order, of several at once.
-            if any(isinstance(request, Start) for request in batch):
-                starts = [r for r in batch if isinstance(r, Start)]
-                await asyncio.gather(*(self._start(active, request) for request in starts))
-                batch = [r for r in batch if not isinstance(r, Start)]
-                active.requests = [*batch, *active.requests[_STARTS_AT_ONCE:]]
-                continue
-            await asyncio.gather(*(self._end(active, request) for request in batch))
-            del active.requests[: len(batch)]
-
-    async def _start(self, active: Active, request: Start) -> None:
-        kept = active.board.pods.get(request.instance)
-        if kept is None or names.pod_id(kept.message.name, kept.message.run) != request.pod_id:
-            return
-        pod = kept.message
-        effective = spec.effective(active.board.specs[pod.configuration], request.instance)
-        effective.pod_name.value = pod.name
-        environment = {
-            "JOB_ID": pod.job,
-            "INSTANCE_ID": str(pod.instance),
-            "POD_NAME": pod.name,
-            "POD_ID": request.pod_id,
-        }
-        await self._runtime.start(Attempt(request.pod_id, effective, environment))
-        self._metrics.launches.inc()
-
-    async def _end(self, active: Active, request: Start | Stop | Forget) -> None:
-        if isinstance(request, Forget):
-            await self._runtime.forget(request.pod_id)
-        elif isinstance(request, Stop):
-            kept = active.board.pods.get(request.instance)
-            pause = request.grace
-            if pause is None:
-                known = kept is not None and kept.message.configuration in active.board.specs
-                pause = 0.0
-                if known and kept is not None:
-                    of = active.board.specs[kept.message.configuration]
-                    pause = reconcile.grace(spec.effective(of, request.instance))
-            try:
-                await self._runtime.stop(request.pod_id, pause)
-            except UnknownAttempt:
-                active.lost.add(request.instance)
-                self.touch(active.board.id)
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._runtime.watch()) as observations:
-                    async for seen in observations:
-                        self._see(seen)
-            except RuntimeUnavailable as error:
-                log.warning("the runtime does not answer; trying again", extra={"error": str(error)})
-            await asyncio.sleep(_RETRY)
-            with contextlib.suppress(RuntimeUnavailable):
-                await self._runtime.open()
-                await self._compare(await self._runtime.attempts())
-
-    def _see(self, seen: Observation) -> None:
-        name, _, _ = seen.pod_id.rpartition("-")
-        job, _ = names.parse_pod_name(name)
-        active = self._jobs.get(job)
-        if active is not None:
-            active.seen[seen.pod_id] = seen
-            self.touch(job)
-
-    async def _compare(self, known: Any) -> None:
-        """What the runtime has with what is stored: start, lose and end what does not agree."""
-        attempts = {seen.pod_id: seen for seen in known}
-        wanted: set[str] = set()
-        for active in self._jobs.values():
-            for instance, kept in active.board.pods.items():
-                pod = kept.message
-                id = names.pod_id(pod.name, pod.run)
-                wanted.add(id)
-                if pod.status.state not in machines.LIVE or id in attempts:
-                    continue
-                if pod.status.state == machines.LAUNCHED:
-                    active.requests.append(Start(id, instance))
-                else:
-                    active.lost.add(instance)
-            self.touch(active.board.id)
-        for id, seen in attempts.items():
-            self._see(seen)
-            if id not in wanted and seen.phase is not Phase.ENDED:
-                log.warning("a run that no record asks for is ended", extra={"pod": id})
-                with contextlib.suppress(UnknownAttempt):
-                    await self._runtime.stop(id, 0.0)
 
 
 def _unknown(id: str) -> NotFound:

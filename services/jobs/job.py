@@ -31,11 +31,11 @@ def sum_up(draft: Draft, rollout: Rollout | None) -> None:
     states: Counter[int] = Counter()
     fresh.pod_stats.clear()
     fresh.pod_stats_by_version.clear()
-    for (configuration, state), count in sorted(counts.items()):
+    for (configuration, _, state), count in counts.items():
         name = pod_pb2.PodState.Name(state)
         states[state] += count
         fresh.pod_stats[name] = states[state]
-        fresh.pod_stats_by_version[str(Version(configuration))].state_stats[name] = count
+        fresh.pod_stats_by_version[str(Version(configuration))].state_stats[name] += count
     workflow = draft.workflow
     active = workflow is not None and not workflows.over(workflow)
     fresh.state = machines.job_state(

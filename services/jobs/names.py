@@ -92,6 +92,12 @@ def parse_pod_id(text: str, name: str, parameter: str = "pod_id.value") -> int:
     return int(run)
 
 
+def parse_run(text: str) -> tuple[str, int, int]:
+    """The job, the instance and the run of a pod id. Raises InvalidArgument."""
+    name = text.rpartition("-")[0]
+    return *parse_pod_name(name, "pod_id.value"), parse_pod_id(text, name)
+
+
 # -- record names
 
 

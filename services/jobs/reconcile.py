@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.jobs import job as jobs
-from services.jobs import machines, names, pod, rollout, spec, workflow
+from services.jobs import machines, names, pod, rollout, workflow
 from services.jobs.admission import Admission, Amount, Request
 from services.jobs.board import Draft, Forget, Start, Stop
 from services.jobs.machines import Action, Step
@@ -55,23 +55,22 @@ class Outcome:
 
 
 class Pass:
-    """Fills `draft`. `seen`: the newest observations by pod id."""
+    """Fills `draft` and `outcome`. `seen`: the newest observations by pod id."""
 
     def __init__(self, draft: Draft, progress: Progress, admission: Admission, pauses: Pauses) -> None:
         self._draft = draft
         self._progress = progress
         self._admission = admission
         self._pauses = pauses
-        self._outcome = Outcome()
+        self.outcome = Outcome()
         # Instances whose records changed in this pass.
         self._changed: set[int] = set()
 
-    def run(self, seen: Mapping[str, Observation], lost: Iterable[int] = ()) -> Outcome:
-        """`lost`: instances whose run the runtime does not know, though it must."""
+    def run(self, seen: Mapping[str, Observation], lost: Iterable[str] = ()) -> None:
+        """`lost`: pod ids of runs that the runtime does not know, though it must."""
         draft, progress = self._draft, self._progress
-        for instance in lost:
-            pod.lose(draft.edit_pod(instance), draft.now)
-            self._ended(instance)
+        for pod_id in lost:
+            self._lose(pod_id)
         for observation in seen.values():
             self._observe(observation)
         touched = self._some_of(progress.touched)
@@ -80,8 +79,7 @@ class Pass:
         self._act(touched | self._changed)
         self._roll(touched | self._changed)
         jobs.sum_up(draft, progress.rollout)
-        self._outcome.more |= bool(progress.touched)
-        return self._outcome
+        self.outcome.more |= bool(progress.touched)
 
     def _some_of(self, touched: set[int]) -> set[int]:
         if len(touched) <= BUDGET:
@@ -92,24 +90,36 @@ class Pass:
 
     # -- what comes from outside
 
-    def _observe(self, seen: Observation) -> None:
-        name, _, _ = seen.pod_id.rpartition("-")
-        _, instance = names.parse_pod_name(name)
+    def _current(self, pod_id: str) -> pb.Pod | None:
+        """The pod whose run that is now; None when another one followed, or it was removed."""
+        _, instance, run = names.parse_run(pod_id)
         found = self._draft.pod(instance)
-        if found is None or names.pod_id(found.name, found.run) != seen.pod_id:
+        return found if found is not None and found.run == run else None
+
+    def _lose(self, pod_id: str) -> None:
+        found = self._current(pod_id)
+        if found is not None and found.status.state in machines.LIVE:
+            pod.lose(self._draft.edit_pod(found.instance), self._draft.now)
+            self._ended(found.instance)
+
+    def _observe(self, seen: Observation) -> None:
+        found = self._current(seen.pod_id)
+        if found is None or found.status.state not in machines.LIVE:
             return
-        edited = self._draft.edit_pod(instance)
+        edited = self._draft.edit_pod(found.instance)
         if pod.observe(edited, seen, self._draft.now):
-            self._changed.add(instance)
+            self._changed.add(found.instance)
             if edited.status.state in machines.ENDED:
-                self._ended(instance)
+                self._ended(found.instance)
 
     def _ended(self, instance: int) -> None:
         self._changed.add(instance)
-        found = self._draft.pod(instance)
-        assert found is not None
-        if self._admission.release(found.name):
-            self._admit()
+        self._leave(instance)
+
+    def _leave(self, instance: int) -> None:
+        """It gives up its room, or its place in the line."""
+        if self._admission.leave(names.pod_name(self._draft.job.id, instance)):
+            self._admit(instance)
 
     def _sweep(self) -> None:
         """A start, stop or deletion of the job reaches its pods."""
@@ -125,7 +135,7 @@ class Pass:
             if found.desired_state_version >= version:
                 continue
             if not left:
-                self._outcome.more = True
+                self.outcome.more = True
                 return
             left -= 1
             found = draft.edit_pod(instance)
@@ -171,7 +181,7 @@ class Pass:
                 touched = {*draft.instances(), *progress.rollout.flying}
             left = max(BUDGET - draft.size, 0)
             if not left:
-                self._outcome.more = True
+                self.outcome.more = True
                 progress.touched |= touched
                 return
             changed = progress.rollout.advance(draft, touched, left)
@@ -181,7 +191,7 @@ class Pass:
             self._changed.clear()
             self._act(changed)
             touched = changed | self._changed
-        self._outcome.more = True
+        self.outcome.more = True
         progress.touched |= touched
 
     # -- pods
@@ -204,8 +214,6 @@ class Pass:
             case Action.SUBMIT:
                 pod.become(draft.edit_pod(instance), machines.PENDING, draft.now)
                 self._changed.add(instance)
-                self._admission.wait(self._request(found))
-                self._admit()
                 return True
             case Action.ADMIT:
                 return self._launch_or_wait(instance, found)
@@ -217,7 +225,7 @@ class Pass:
             case Action.RERUN:
                 at = pod.due(found, self._pauses)
                 if at is not None and at > draft.now:
-                    self._outcome.due[instance] = at
+                    self.outcome.due[instance] = at
                     if found.status.message != pod.THROTTLED:
                         pod.say(draft.edit_pod(instance), pod.THROTTLED, draft.now)
                     return False
@@ -227,7 +235,7 @@ class Pass:
                 self._renew(instance)
                 return True
             case Action.CANCEL:
-                self._admission.withdraw(found.name)
+                self._leave(instance)
                 reason = _REASON.Reason.Name(_REASON.TERMINATION_STATUS_REASON_KILLED_ON_REQUEST)
                 short = reason.removeprefix("TERMINATION_STATUS_REASON_")
                 pod.become(draft.edit_pod(instance), machines.KILLED, draft.now, reason=short)
@@ -238,7 +246,7 @@ class Pass:
                 self._changed.add(instance)
                 return False
             case Action.REMOVE:
-                self._admission.withdraw(found.name)
+                self._leave(instance)
                 for run in range(max(1, found.run - KEPT_RUNS), found.run + 1):
                     draft.requests.append(Forget(names.pod_id(found.name, run)))
                 draft.drop_pod(instance)
@@ -250,7 +258,7 @@ class Pass:
         draft = self._draft
         if not self._admission.holds(found.name):
             self._admission.wait(self._request(found))
-            self._admit()
+            self._admit(instance)
         if not self._admission.holds(found.name):
             reason = self._admission.reason(found.name)
             if found.status.message != reason:
@@ -260,19 +268,18 @@ class Pass:
         edited.admitted = True
         pod.become(edited, machines.LAUNCHED, draft.now)
         draft.requests.append(Start(names.pod_id(found.name, found.run), instance))
-        self._outcome.due[instance] = draft.now + self._pauses.launch
+        self.outcome.due[instance] = draft.now + self._pauses.launch
         self._changed.add(instance)
         return False
 
-    def _admit(self) -> None:
-        """Whoever may run now is looked at: here, or in the pass over its own job."""
+    def _admit(self, at_hand: int) -> None:
+        """Whoever may run now is looked at again, unless it is the one at hand."""
         for name in self._admission.admit():
             job, instance = names.parse_pod_name(name)
-            if job == self._draft.job.id:
-                if instance not in self._changed:
-                    self._progress.touched.add(instance)
-            else:
-                self._outcome.others.append(name)
+            if job != self._draft.job.id:
+                self.outcome.others.append(name)
+            elif instance != at_hand:
+                self._progress.touched.add(instance)
 
     def _stop(self, instance: int) -> None:
         draft = self._draft
@@ -280,7 +287,7 @@ class Pass:
         why = edited.killing_for or _why(edited)
         pod.stop(edited, why, draft.now)
         draft.requests.append(Stop(names.pod_id(edited.name, edited.run), None, instance))
-        self._outcome.due[instance] = draft.now + self._grace(edited) + self._pauses.kill
+        self.outcome.due[instance] = draft.now + self._grace(edited) + self._pauses.kill
         self._changed.add(instance)
 
     def _insist(self, instance: int, found: pb.Pod) -> bool:
@@ -291,7 +298,7 @@ class Pass:
         if found.status.state == machines.KILLING:
             at += self._grace(found)
         if at > draft.now:
-            self._outcome.due[instance] = at
+            self.outcome.due[instance] = at
             return False
         edited = draft.edit_pod(instance)
         if edited.status.state != machines.KILLING:
@@ -299,13 +306,13 @@ class Pass:
         else:
             edited.changed_at = draft.now
         draft.requests.append(Stop(names.pod_id(edited.name, edited.run), 0.0, instance))
-        self._outcome.due[instance] = draft.now + self._grace(edited) + self._pauses.kill
+        self.outcome.due[instance] = draft.now + self._grace(edited) + self._pauses.kill
         return False
 
     def _renew(self, instance: int) -> None:
         draft = self._draft
         edited = draft.edit_pod(instance)
-        self._admission.withdraw(edited.name)
+        self._leave(instance)
         container = self._effective(edited.desired_configuration, instance).containers[0]
         draft.keep_run(pod.renew(edited, draft.now, checked=container.liveness_check.enabled))
         if edited.run > KEPT_RUNS:
@@ -313,15 +320,18 @@ class Pass:
         self._changed.add(instance)
 
     def _request(self, found: pb.Pod) -> Request:
-        job = self._draft.job
-        amount = amount_of(self._effective(found.configuration, found.instance))
-        return Request(found.name, job.respool_id, amount, job.sla.priority, found.changed_at)
+        return request(self._draft.job, found, self._effective(found.configuration, found.instance))
 
     def _grace(self, found: pb.Pod) -> int:
         return int(grace(self._effective(found.configuration, found.instance)) * 1_000_000_000)
 
     def _effective(self, configuration: int, instance: int) -> pod_pb2.PodSpec:
-        return spec.effective(self._draft.spec(configuration), instance)
+        return self._draft.effective(configuration, instance)
+
+
+def request(job: pb.Job, found: pb.Pod, effective: pod_pb2.PodSpec) -> Request:
+    """What a pod that waits asks for."""
+    return Request(found.name, job.respool_id, amount_of(effective), job.sla.priority, found.changed_at)
 
 
 def amount_of(effective: pod_pb2.PodSpec) -> Amount:

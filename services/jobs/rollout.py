@@ -237,7 +237,7 @@ class Rollout:
         if found is None:
             stopped = job.desired_state in machines.TERMINAL
             desired = machines.KILLED if stopped else machines.RUNNING
-            container = spec.effective(draft.spec(current.configuration), instance).containers[0]
+            container = draft.effective(current.configuration, instance).containers[0]
             fresh = pod.new(
                 job.id,
                 instance,
@@ -302,7 +302,6 @@ def turn_back(draft: Draft) -> None:
             spec=wanted,
         )
     )
-    draft.board.specs[job.highest_configuration] = wanted
     current.failed_configuration = current.configuration
     current.configuration = job.configuration = job.highest_configuration
     adopt(job, wanted)

@@ -3,12 +3,39 @@ section 7), and when two such specs mean the same (section 4, GetReplaceJobDiff)
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from google.protobuf.message import Message
 
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import ContainerSpec, PodSpec
+
+
+class Specs(dict[int, JobSpec]):
+    """Of configurations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared: dict[int, tuple[JobSpec, PodSpec]] = {}
+
+    def effective(self, configuration: int, instance: int) -> PodSpec:
+        """What `instance` runs there, for reading: instances without a spec of their own share one.
+        Raises KeyError."""
+        spec = self[configuration]
+        if instance in spec.instance_spec:
+            return effective(spec, instance)
+        of, found = self._shared.get(configuration, (None, None))
+        if found is None or of is not spec:
+            found = effective(spec, instance)
+            self._shared[configuration] = spec, found
+        return found
+
+    def keep(self, configurations: Container[int]) -> None:
+        """Drop the others."""
+        for configuration in [found for found in self if found not in configurations]:
+            del self[configuration]
+            self._shared.pop(configuration, None)
 
 
 def effective(spec: JobSpec, instance: int) -> PodSpec:

@@ -128,15 +128,15 @@ class Yard:
 
     # -- what the controller does
 
-    def look(self, *seen: Observation, lost: Iterable[int] = ()) -> Outcome:
+    def look(self, *seen: Observation, lost: Iterable[str] = ()) -> Outcome:
         """Passes until nothing more is to be done at once."""
         for _ in range(1000):
             if self.forgetful:
                 self.reload()
             draft = Draft(self.board, self.now)
-            outcome = Pass(draft, self.progress, self.admission, self.pauses).run(
-                {one.pod_id: one for one in seen}, lost
-            )
+            this = Pass(draft, self.progress, self.admission, self.pauses)
+            this.run({one.pod_id: one for one in seen}, lost)
+            outcome = this.outcome
             seen, lost = (), ()
             changed = draft.changed
             if changed:
