@@ -108,7 +108,8 @@ class Draft:
         self._pods: dict[int, pb.Pod | None] = {}
         self._steps: dict[int, pb.Step] = {}
         self._removed: dict[int, pb.Pod] = {}
-        self._runs: list[pb.Run] = []
+        # By the name of the record; None: it goes.
+        self._runs: dict[str, pb.Run | None] = {}
         self._configurations: list[pb.Configuration] = []
         self._others: list[Put | Delete] = []
 
@@ -249,7 +250,11 @@ class Draft:
 
     def keep_run(self, run: pb.Run | None) -> None:
         if run is not None:
-            self._runs.append(run)
+            self._runs[names.run(run.pod, run.run)] = run
+
+    def drop_run(self, name: str) -> None:
+        """There may be no such record."""
+        self._runs[name] = _GONE
 
     def add_configuration(self, configuration: pb.Configuration) -> None:
         """The board has its spec at once: should the draft be dropped, whoever takes the same number
@@ -288,8 +293,11 @@ class Draft:
         for instance, step in self._steps.items():
             assert workflow is not None
             found.append(_put(kinds.STEP.name, names.step(workflow.name, instance), step, job.id, None))
-        for run in self._runs:
-            found.append(_put(kinds.RUN.name, names.run(run.pod, run.run), run, job.id, None))
+        for name, run in self._runs.items():
+            if run is not None:
+                found.append(_put(kinds.RUN.name, name, run, job.id, None))
+            else:
+                found.append(Delete(kinds.RUN.name, name, Expect.ANY))
         return [*found, *self._others]
 
     def _forget_unchanged(self) -> None:

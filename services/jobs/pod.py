@@ -96,10 +96,17 @@ def backoff(failures: int, pauses: Pauses) -> int:
 
 
 def new(
-    job: str, instance: int, version: int, *, after_run: int, desired: int, checked: bool, now: int
+    job: str,
+    instance: int,
+    version: int,
+    *,
+    after_run: int,
+    desired: int,
+    now: int,
+    container: pod_pb2.ContainerSpec,
 ) -> pb.Pod:
-    """An instance that there was not. `after_run`: its last run before it was removed. `checked`: it has
-    a liveness check."""
+    """An instance that there was not. `after_run`: its last run before it was removed. `container`: what
+    it is to run."""
     pod = pb.Pod(
         name=names.pod_name(job, instance),
         job=job,
@@ -109,18 +116,19 @@ def new(
         desired_configuration=version,
     )
     pod.status.desired_state = desired  # type: ignore[assignment]  # one of the enum's numbers
-    renew(pod, now, checked=checked)
+    renew(pod, now, container)
     if desired != machines.RUNNING:
         become(pod, machines.KILLED, now, reason="Created stopped")
     return pod
 
 
-def renew(pod: pb.Pod, now: int, *, checked: bool) -> pb.Run | None:
-    """A new run of the version that is wanted. Answers the one before, to be kept, unless that never
-    began: then it is the one that changes. `checked`: it has a liveness check."""
+def renew(pod: pb.Pod, now: int, container: pod_pb2.ContainerSpec) -> pb.Run | None:
+    """A new run of the version that is wanted, which is `container`. Answers the one before, to be kept,
+    unless that never began: then it is the one that changes."""
     if pod.status.state in machines.UNBORN:
         pod.run = pod.desired_run = max(pod.run, pod.desired_run)
         pod.configuration = pod.desired_configuration
+        _describe(pod.status.containers_status[0], container)
         _stamp(pod, now)
         return None
     before = archive(pod) if pod.run and pod.status.state else None
@@ -134,16 +142,22 @@ def renew(pod: pb.Pod, now: int, *, checked: bool) -> pb.Run | None:
     for field in ("host", "message", "reason", "start_time", "completion_time", "containers_status"):
         status.ClearField(field)
     status.ClearField("resource_usage")
-    container = status.containers_status.add()
-    container.healthy.state = pod_pb2.HEALTH_STATE_UNKNOWN if checked else pod_pb2.HEALTH_STATE_DISABLED
+    shown = status.containers_status.add(state=_CONTAINER[machines.INITIALIZED])
+    _describe(shown, container)
     status.prev_pod_id.value = previous
     del pod.events[:]
     status.state = machines.INITIALIZED
-    container.state = _CONTAINER[machines.INITIALIZED]
     pod.changed_at = now
     _stamp(pod, now)
     _record(pod, now)
     return before
+
+
+def _describe(shown: pod_pb2.ContainerStatus, container: pod_pb2.ContainerSpec) -> None:
+    """What is known of a container before it runs."""
+    shown.name, shown.image = container.name, container.image
+    checked = container.liveness_check.enabled
+    shown.healthy.state = pod_pb2.HEALTH_STATE_UNKNOWN if checked else pod_pb2.HEALTH_STATE_DISABLED
 
 
 def archive(pod: pb.Pod) -> pb.Run:

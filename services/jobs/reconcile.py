@@ -23,7 +23,7 @@ from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 
 # Pods that one pass changes at most.
 BUDGET: Final = 500
-# Runs of an instance whose files are kept, the present one among them.
+# Runs of an instance that are kept, with their files; the present one among them.
 KEPT_RUNS: Final = 5
 _REASON: Final = pod_pb2.TerminationStatus
 _DESIRED: Final = {
@@ -248,7 +248,7 @@ class Pass:
             case Action.REMOVE:
                 self._leave(instance)
                 for run in range(max(1, found.run - KEPT_RUNS), found.run + 1):
-                    draft.requests.append(Forget(names.pod_id(found.name, run)))
+                    self._forget(found, run)
                 draft.drop_pod(instance)
                 self._changed.add(instance)
                 return False
@@ -314,10 +314,15 @@ class Pass:
         edited = draft.edit_pod(instance)
         self._leave(instance)
         container = self._effective(edited.desired_configuration, instance).containers[0]
-        draft.keep_run(pod.renew(edited, draft.now, checked=container.liveness_check.enabled))
+        draft.keep_run(pod.renew(edited, draft.now, container))
         if edited.run > KEPT_RUNS:
-            draft.requests.append(Forget(names.pod_id(edited.name, edited.run - KEPT_RUNS)))
+            self._forget(edited, edited.run - KEPT_RUNS)
         self._changed.add(instance)
+
+    def _forget(self, found: pb.Pod, run: int) -> None:
+        """The record of a run and its files."""
+        self._draft.requests.append(Forget(names.pod_id(found.name, run)))
+        self._draft.drop_run(names.run(found.name, run))
 
     def _request(self, found: pb.Pod) -> Request:
         return request(self._draft.job, found, self._effective(found.configuration, found.instance))

@@ -237,15 +237,14 @@ class Rollout:
         if found is None:
             stopped = job.desired_state in machines.TERMINAL
             desired = machines.KILLED if stopped else machines.RUNNING
-            container = draft.effective(current.configuration, instance).containers[0]
             fresh = pod.new(
                 job.id,
                 instance,
                 current.configuration,
                 after_run=draft.last_run(instance),
                 desired=desired,
-                checked=container.liveness_check.enabled,
                 now=now,
+                container=draft.effective(current.configuration, instance).containers[0],
             )
             fresh.desired_state_version = job.desired_state_version
             draft.add_pod(fresh)

@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,14 @@ from shared.rpc.client import Failure, failure_of
 from shared.service.config import Config
 from shared.service.testing import TestService, started
 from shared.storage.mongo import MongoStore
-from shared.storage.port import Kind
+from shared.storage.port import Author, Kind
 from tests.mongo_server import drop_database, new_database, server_url
 
 WIRE = pytest.param("wire", marks=pytest.mark.mongo_server)
 BACKENDS = ("memory", "sqlite", "mongomock", WIRE)
 # Seconds that anything may take before a test gives up.
 PATIENCE = 20.0
+_BY = Author("test", "test:jobs:arrange")
 
 # What pods do, by their command.
 SCRIPTS: Mapping[str, Script] = {
@@ -459,6 +461,11 @@ async def opened(
             aiohttp.ClientSession() as http,
             grpc.aio.insecure_channel(running.target) as channel,
         ):
+            for role in running.tokens:
+                # Much time passes in tests.
+                access = running.running.environment.access
+                token, _ = await access.issue(role, role, timedelta(days=365), creator="test", by=_BY)
+                running.tokens[role] = token
             yield Yard(running, engine, http, channel)
     finally:
         if database:

@@ -292,7 +292,9 @@ class Yard:
             elif isinstance(change.expect, int):
                 assert revision == change.expect, change
             if isinstance(change, Delete):
-                del self.records[place]
+                # Without one to delete it is no change.
+                assert change.expect is Expect.ANY or revision, change
+                self.records.pop(place, None)
             else:
                 assert isinstance(change, Put)
                 self.records[place] = change.body, self.revision

@@ -18,11 +18,20 @@ from tests.unit.jobs_yard import BEGIN, ID, SECOND, short
 PAUSES = Pauses()
 
 
+def running(*, checked: bool = False) -> pod_pb2.ContainerSpec:
+    """What it runs."""
+    return pod_pb2.ContainerSpec(
+        name="main", image="some", liveness_check=pod_pb2.HealthCheckSpec(enabled=checked)
+    )
+
+
 def pod(
     *, checked: bool = False, state: int = machines.INITIALIZED, desired: int = machines.RUNNING
 ) -> pb.Pod:
     """Its first run, in `state`."""
-    found = pods.new(ID, 0, 1, after_run=0, desired=machines.RUNNING, checked=checked, now=BEGIN)
+    found = pods.new(
+        ID, 0, 1, after_run=0, desired=machines.RUNNING, now=BEGIN, container=running(checked=checked)
+    )
     found.status.desired_state = desired
     for step in (machines.PENDING, machines.LAUNCHED, machines.STARTING, machines.RUNNING, machines.KILLING):
         if machines.ORDER[step] <= machines.ORDER[state]:
@@ -71,12 +80,12 @@ def test_a_new_pod() -> None:
 
 
 def test_a_new_pod_of_a_stopped_job_ends_before_it_begins() -> None:
-    found = pods.new(ID, 0, 1, after_run=0, desired=machines.KILLED, checked=False, now=BEGIN)
+    found = pods.new(ID, 0, 1, after_run=0, desired=machines.KILLED, now=BEGIN, container=running())
     assert state(found) == "KILLED" and pods.action(found) is Action.NONE
 
 
 def test_an_instance_that_was_removed_counts_its_runs_on() -> None:
-    found = pods.new(ID, 0, 3, after_run=4, desired=machines.RUNNING, checked=False, now=BEGIN)
+    found = pods.new(ID, 0, 3, after_run=4, desired=machines.RUNNING, now=BEGIN, container=running())
     assert found.run == 5
     assert found.status.prev_pod_id.value == f"{ID}-0-4"
 
@@ -88,7 +97,7 @@ def test_a_new_run_clears_what_the_last_one_left() -> None:
     )
     pods.observe(found, ended(Ending.EXITED, exit_code=3, message="gone"), BEGIN + 3)
     assert found.status.host == "here" and found.status.message and found.status.completion_time
-    before = pods.renew(found, BEGIN + 4, checked=True)
+    before = pods.renew(found, BEGIN + 4, running(checked=True))
     assert before is not None and (before.run, before.pod) == (1, found.name)
     assert before.status.containers_status[0].terminationStatus.exit_code == 3
     assert [event.actual_state for event in before.events][-1] == "POD_STATE_FAILED"
@@ -97,6 +106,7 @@ def test_a_new_run_clears_what_the_last_one_left() -> None:
     assert (status.start_time, status.completion_time) == ("", "")
     container = status.containers_status[0]
     assert not container.ports and not container.HasField("terminationStatus")
+    assert (container.name, container.image) == ("main", "some")
     assert health(found) == "UNKNOWN" and told(found) == ["INITIALIZED"]
     assert status.pod_id.value == f"{ID}-0-2" and status.prev_pod_id.value == f"{ID}-0-1"
     # What failed before still counts.
@@ -107,7 +117,8 @@ def test_a_run_that_never_began_is_the_one_that_changes() -> None:
     found = pod(state=machines.PENDING)
     pods.want(found, BEGIN, configuration=2)
     assert pods.action(found) is Action.RENEW
-    assert pods.renew(found, BEGIN + 1, checked=False) is None
+    assert pods.renew(found, BEGIN + 1, running(checked=True)) is None
+    assert health(found) == "UNKNOWN"
     assert (found.run, found.configuration) == (1, 2) and not pods.stale(found)
 
 
