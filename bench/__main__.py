@@ -18,6 +18,7 @@ from bench import (
     durable,
     etcd,
     h2load,
+    jobs_launch,
     machine,
     meta_filters,
     meta_pages,
@@ -45,8 +46,14 @@ SECTIONS: Final[dict[str, Run]] = {
     "g": meta_watch.run,
     "h": meta_snapshot.run,
     "i": router.run,
+    "j": jobs_launch.run,
 }
-GROUPS: Final = {"pipelines": ("a", "b", "c"), "meta": ("d", "e", "f", "g", "h"), "jumpstarter": ("i",)}
+GROUPS: Final = {
+    "pipelines": ("a", "b", "c"),
+    "meta": ("d", "e", "f", "g", "h"),
+    "jumpstarter": ("i",),
+    "jobs": ("j",),
+}
 # Sections that load servers with h2load.
 _LOADED: Final = ("a", "d")
 
@@ -60,7 +67,8 @@ def _arguments() -> argparse.Namespace:
         "--only",
         default="",
         help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
-        "e pages, f push-down, g watches, h snapshot (together: meta); i router (jumpstarter)",
+        "e pages, f push-down, g watches, h snapshot (together: meta); i router (jumpstarter); "
+        "j launches (jobs)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")

@@ -90,11 +90,11 @@ class TestNothingOutlivesAnAttempt:
         assert (living("7103"), living("7104")) == ([], [])
 
     async def test_an_escaped_process_that_ignores_the_stop_has_its_grace_and_no_more(
-        self, runtime: ProcessRuntime
+        self, runtime: ProcessRuntime, home: Path
     ) -> None:
-        escaped = 'trap "" TERM; echo $$ > ready; while true; do sleep 7105; done'
+        escaped = 'trap "" TERM; echo > ready; while true; do sleep 7105; done'
         await start(runtime, "a-0-1", f"{_ESCAPE.format(escaped)} exec sleep 7106")
-        await until(lambda: bool(living("sleep 7105")))
+        await until((home / "a-0-1" / "ready").exists)
         await runtime.stop("a-0-1", 0.5)
         found = await ended(runtime, "a-0-1")
         assert found.signal == "SIGTERM"

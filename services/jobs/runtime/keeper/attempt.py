@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ log = logging.getLogger("keeper")
 @dataclass(frozen=True)
 class Tools:
     """What all attempts share. `changed` is told the id of each that changed; `discard` removes a file
-    or folder, at once as far as anybody can see."""
+    or folder, at once as far as anybody can see; `later` does what may take its time, in order."""
 
     home: Path
     journal: Journal
@@ -48,6 +49,7 @@ class Tools:
     devices: Devices
     changed: Callable[[str], None]
     discard: Callable[[Path], None]
+    later: Callable[[Callable[[], None]], object]
 
 
 class Attempt:
@@ -321,9 +323,20 @@ class Attempt:
     def _clear_up(self) -> None:
         for name in self.description["volumes"]:
             self._tools.discard(self.sandbox / name)
-        fresh = self.sandbox / ".exit.json"
-        fresh.write_bytes(protocol.encode({name: self.record.get(name) for name in _SHOWN}).encode())
-        fresh.replace(self.sandbox / "exit.json")
+        content = protocol.encode({name: self.record.get(name) for name in _SHOWN})
+        self._tools.later(partial(_write, self.sandbox, content))
+
+
+def _write(sandbox: Path, content: str) -> None:
+    """Whole or not at all."""
+    fresh = sandbox / ".exit.json"
+    try:
+        fresh.write_text(content)
+        fresh.replace(sandbox / "exit.json")
+    except FileNotFoundError:
+        log.debug("%s was forgotten meanwhile", sandbox)
+    except OSError as error:
+        log.warning("an end cannot be written: %s", error)
 
 
 def _name(number: int) -> str:

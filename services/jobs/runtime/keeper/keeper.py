@@ -15,6 +15,7 @@ import stat
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,8 +57,17 @@ class Keeper:
         self._trash = self._own / "trash"
         self._journal = Journal(self._own / "journal")
         self._reaper = Reaper()
+        # For what is slow on a disk: to make and to remove files.
+        self._thread = ThreadPoolExecutor(1, "files")
         self._tools = Tools(
-            home, self._journal, self._reaper, Ports(), Devices(), self._changed, self._discard
+            home,
+            self._journal,
+            self._reaper,
+            Ports(),
+            Devices(),
+            self._changed,
+            self._discard,
+            self._thread.submit,
         )
         self._attempts: dict[str, Attempt] = {}
         self._line: deque[Attempt] = deque()
@@ -97,6 +107,7 @@ class Keeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._thread.shutdown)
         self._journal.close()
 
     @property
@@ -289,7 +300,7 @@ class Keeper:
         while True:
             await self._more_trash.wait()
             self._more_trash.clear()
-            await asyncio.to_thread(_remove_all, self._trash)
+            await asyncio.get_running_loop().run_in_executor(self._thread, _remove_all, self._trash)
 
 
 def _files(folder: Path) -> list[str]:
