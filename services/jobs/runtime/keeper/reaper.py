@@ -21,7 +21,10 @@ from typing import Final
 from services.jobs.runtime.keeper import marks
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_PARENT: Final = 1  # after the name, of the fields of /proc/PID/stat
+# After the name, of the fields of /proc/PID/stat.
+_STATE: Final = 0
+_PARENT: Final = 1
+_THREADS: Final = 17
 
 # Told the exit code, negative for a signal, while the pid is still its own.
 Exited = Callable[[int], None]
@@ -114,11 +117,22 @@ def _children() -> set[int]:
 
 
 def _parent(pid: str) -> int:
+    fields = _stat(pid)
+    return int(fields[_PARENT]) if fields else 0
+
+
+def _over(pid: int) -> bool:
+    """It only waits for its parent to notice."""
+    fields = _stat(pid)
+    return not fields or (fields[_STATE] == "Z" and int(fields[_THREADS]) <= 1)
+
+
+def _stat(pid: int | str) -> list[str]:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return 0
-    return int(text.rpartition(")")[2].split()[_PARENT])
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def send(pid: int, number: int) -> bool:
@@ -149,7 +163,7 @@ def end_strangers(wanted: set[int]) -> set[int]:
             continue
         try:
             mark = marks.of(pid)
-            if mark in wanted:
+            if mark in wanted and not _over(pid):
                 found.add(mark)
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
