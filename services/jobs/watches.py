@@ -80,17 +80,19 @@ class Watch:
     _taken_at: float = field(default_factory=time.monotonic)
     _end: Exception | None = None
 
-    def put(self, event: Event) -> None:
-        if self._end is not None or not self.wanted.fits(event):
-            return
+    def put(self, event: Event) -> bool:
+        """False: the client is given up."""
+        if not self.wanted.fits(event):
+            return True
         if not self._events:
             self._taken_at = time.monotonic()
         idle = time.monotonic() - self._taken_at
         if len(self._events) >= BUFFER and (idle > PATIENCE or len(self._events) >= _MOST):
             self.end(Aborted(f"more than {BUFFER} changes were not read; watch again"))
-            return
+            return False
         self._events.append(event)
         self._news.set()
+        return True
 
     def end(self, error: Exception) -> None:
         """The stream fails with `error`, whatever it was not told yet."""
@@ -184,7 +186,9 @@ class Watches:
                 labels = any(watch.wanted.labels for watch in waiting)
                 event = await self._of_pod(commit.revision, change, labels=labels)
             for watch in waiting:
-                watch.put(event)
+                if not watch.put(event):
+                    # Its stream may hang for long: somebody else may have its place.
+                    self.close(watch)
             if index % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
 

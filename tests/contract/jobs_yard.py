@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -447,6 +448,8 @@ async def opened(
 ) -> AsyncIterator[Yard]:
     """The service on `backend`, a name or a store, at the time that its engine says."""
     engine = engine or FakeEngine(SCRIPTS)
+    # Open streams look at the real clock, too: begin now.
+    engine.advance(max(0.0, (time.time_ns() - engine.clock()) / 1e9))
     settings = {"store": backend, "clock": engine.clock, **settings}
     database = ""
     if backend == "mongomock":
