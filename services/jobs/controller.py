@@ -119,6 +119,12 @@ class Controller:
         self._tick.set()
         self._wake.set()
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is to be done until time passes or somebody says something: for tests."""
+        self._fall_due()
+        return not self._dirty and not self._passes
+
     async def refresh_pools(self) -> None:
         """Pools were written."""
         self.admission.replace(await self._pools())

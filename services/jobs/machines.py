@@ -187,9 +187,10 @@ def job_state(
         if not stopping:
             return J_PENDING
         return J_KILLED if ended == total else J_KILLING
+    if total < count and stopping and ended == total:
+        # Nothing creates the others any more, or they would end at once.
+        return J_KILLED if pods.get(KILLED, 0) or not total else J_FAILED
     if total < count and creating:
-        if stopping and ended == total:
-            return J_KILLED if pods.get(KILLED, 0) or not total else J_FAILED
         return J_PENDING
     if total > count and not stopping:
         return J_PENDING

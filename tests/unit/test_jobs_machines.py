@@ -126,6 +126,9 @@ def test_fewer_pods_than_instances_while_they_are_created() -> None:
     assert job_state(3, "KILLED", "KILLING", creating=True, KILLED=1, KILLING=1) == "PENDING"
     # Nothing creates them any more.
     assert job_state(3, RUNNING=2) == "RUNNING"
+    assert job_state(3, "KILLED", "KILLING", KILLED=2) == "KILLED"
+    assert job_state(3, "KILLED", "KILLING") == "KILLED"
+    assert job_state(3, "KILLED", "KILLING", KILLED=1, KILLING=1) == "KILLING"
 
 
 def test_more_pods_than_instances() -> None:
