@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from typing import Final
 
 from services.jobs import (
     job_service,
@@ -47,6 +49,8 @@ from shared.storage.port import Check
 from shared.watch.tailer import Tailer
 
 log = logging.getLogger(__name__)
+# What control groups would enforce.
+_LIMITED: Final = frozenset({"cpu", "memory"})
 
 
 def definitions(config: Config, clock: Clock, new_id: NewId) -> Sequence[Definition]:
@@ -58,7 +62,12 @@ def runtime_of(config: Config) -> Runtime:
     if config.jobs_runtime == "fake":
         log.warning("jobs only pretend to run: ROUNDHOUSE_JOBS_RUNTIME is fake")
         return FakeRuntime()
-    return ProcessRuntime(config.data / "pods", Node.of(config))
+    node = Node.of(config)
+    if node.allow_root and os.geteuid() == 0:
+        log.warning("pods run as root: ROUNDHOUSE_JOBS_ALLOW_ROOT is set")
+    if not node.enforce and (lacking := _LIMITED - node.controllers):
+        log.warning("limits are advisory, these are not enforced: %s", ", ".join(sorted(lacking)))
+    return ProcessRuntime(config.data / "pods", node)
 
 
 def pauses_of(config: Config) -> Pauses:
