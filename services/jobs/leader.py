@@ -21,7 +21,7 @@ from typing import IO, Final, Generic, TypeVar
 
 from services.jobs import kinds
 from services.jobs.runtime.port import RuntimeUnavailable
-from shared.errors import Unavailable
+from shared.errors import ApiError, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.service.service import Clock
 from shared.storage.errors import Conflict, StoreError
@@ -100,8 +100,13 @@ class Leader(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Leader[T]:
-        """Leads already, unless another process does or something that it takes is missing."""
-        await self._attempt()
+        """Leads already, unless another process does or something that it takes is missing. Raises
+        InvalidArgument for settings that forbid it."""
+        try:
+            await self._attempt()
+        except BaseException:
+            await self._give_way()
+            raise
         self._task = asyncio.create_task(self._run(), name="leader")
         return self
 
@@ -110,6 +115,9 @@ class Leader(Generic[T]):
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await self._give_way()
+
+    async def _give_way(self) -> None:
         fence = self._fence
         await self._step_down()
         if fence is not None:
@@ -132,10 +140,14 @@ class Leader(Generic[T]):
         beat = self._lapse / _BEATS
         while True:
             await asyncio.sleep(beat)
-            if self._led is None:
-                await self._attempt()
-            else:
+            if self._led is not None:
                 await self._beat()
+                continue
+            try:
+                await self._attempt()
+            except ApiError as error:
+                log.error("cannot write jobs", extra={"error": error.message})
+                await self._step_down()
 
     async def _attempt(self) -> None:
         try:
