@@ -257,7 +257,7 @@ class Rollout:
         restart = current.type == stateless.WORKFLOW_TYPE_RESTART
         leaving = found.status.desired_state == machines.DELETED
         desired_state = None
-        if restart or current.update_spec.start_pods:
+        if (restart or current.update_spec.start_pods) and job.desired_state == machines.J_RUNNING:
             desired_state = machines.RUNNING
         elif leaving:
             desired_state = machines.KILLED if job.desired_state in machines.TERMINAL else machines.RUNNING

@@ -500,6 +500,18 @@ def test_a_restart_starts_a_stopped_job(yard: Yard) -> None:
     assert yard.workflow_state == "SUCCEEDED"
 
 
+def test_a_stop_while_it_is_restarted_is_a_stop(yard: Yard) -> None:
+    created(yard, 3)
+    yard.restart(batch_size=1)
+    yard.look()
+    yard.stop()
+    yard.settle()
+    assert yard.states() == {"KILLED": 3} and not yard.alive
+    assert yard.workflow_state == "SUCCEEDED" and yard.job_state == "KILLED"
+    assert yard.configurations() == dict.fromkeys(range(3), 2)
+    assert not [r for r in yard.asked if isinstance(r, Start)]
+
+
 # -- stopped jobs
 
 
