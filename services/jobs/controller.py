@@ -407,9 +407,18 @@ class Controller:
         try:
             return await self._store.commit(changes, checks=(*self._fence, *checks), by=by)
         except Conflict as error:
-            if error.kind == kinds.LEADER.name:
+            if await self._deposed():
                 raise Unavailable("another process writes jobs now; try again") from error
             raise
+
+    async def _deposed(self) -> bool:
+        """Whether another process has taken over: then it is no wonder that things are not as expected."""
+        for check in self._fence:
+            assert check.name is not None
+            record = await self._store.get(check.kind, check.name)
+            if record is None or record.revision != check.revision:
+                return True
+        return False
 
 
 def _unknown(id: str) -> NotFound:
