@@ -130,9 +130,9 @@ async def test_one_that_was_thought_dead_writes_nothing_more(tmp_path: Path) -> 
                 return True
 
             await until(writes, lambda found: found)
-            before = await taken.get()
             # By all that it knows, the job is where it was.
             await first.fails(UNAVAILABLE, "StopJob", job.ask(pb.StopJobRequest), "another process")
-            assert await taken.get() == before
+            status = await taken.status()
+            assert (status.version.value, status.desired_state) == (taken.version, JOB_RUNNING)
             await taken.restart()
             await taken.until_pod(RUNNING, 0, 2)
