@@ -70,11 +70,15 @@ stubs: $(VENV)/.installed
 
 # --- use ---------------------------------------------------------------------------------------
 
+# For trying out: pods run as whoever runs this, and limits that this host cannot enforce are noted
+# rather than refused. The jobs service says both.
+JOBS := ROUNDHOUSE_JOBS_ALLOW_ROOT="$${ROUNDHOUSE_JOBS_ALLOW_ROOT:-true}" ROUNDHOUSE_JOBS_LIMITS="$${ROUNDHOUSE_JOBS_LIMITS:-advisory}"
+
 run-all: setup ## run the services and the console until Ctrl-C
-	@exec $(BIN)/roundhouse up $(ARGS)
+	@$(JOBS) exec $(BIN)/roundhouse up $(ARGS)
 
 demo: setup ## the same, with a simulated lab of a dozen exporters to lease
-	@exec $(BIN)/roundhouse up --demo $(ARGS)
+	@$(JOBS) exec $(BIN)/roundhouse up --demo $(ARGS)
 
 # --- development -------------------------------------------------------------------------------
 

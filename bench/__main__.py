@@ -18,6 +18,7 @@ from bench import (
     durable,
     etcd,
     h2load,
+    jobs_launch,
     leases,
     machine,
     meta_filters,
@@ -47,8 +48,14 @@ SECTIONS: Final[dict[str, Run]] = {
     "h": meta_snapshot.run,
     "i": router.run,
     "j": leases.run,
+    "k": jobs_launch.run,
 }
-GROUPS: Final = {"pipelines": ("a", "b", "c"), "meta": ("d", "e", "f", "g", "h"), "jumpstarter": ("i", "j")}
+GROUPS: Final = {
+    "pipelines": ("a", "b", "c"),
+    "meta": ("d", "e", "f", "g", "h"),
+    "jumpstarter": ("i", "j"),
+    "jobs": ("k",),
+}
 # Sections that load servers with h2load.
 _LOADED: Final = ("a", "d")
 
@@ -63,7 +70,7 @@ def _arguments() -> argparse.Namespace:
         default="",
         help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
         "e pages, f push-down, g watches, h snapshot (together: meta); i router, "
-        "j leases (together: jumpstarter)",
+        "j leases (together: jumpstarter); k launches (jobs)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")

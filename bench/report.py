@@ -19,6 +19,7 @@ TITLES: Final = {
     "h": "(h) The catalogue: a snapshot of 10,000 regions (records per second)",
     "i": "(i) Jumpstarter's router, beside a relay that only copies",
     "j": "(j) Jumpstarter's leases: large labs beside small ones (per second of server CPU, or by the clock)",
+    "k": "(k) Pods on the process runtime, beside a bare loop of launches (per second)",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 

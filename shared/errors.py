@@ -108,3 +108,7 @@ class Unimplemented(ApiError):
 
 class DeadlineExceeded(ApiError):
     """The caller's time is up."""
+
+
+class Cancelled(ApiError):
+    """Somebody who may has ended the call."""

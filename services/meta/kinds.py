@@ -186,10 +186,10 @@ class CatalogueRules(Strategy[Any]):
         found: list[Violation] = []
         if self._kind.parent is not None:
             parent = parent_of(new.name)
-            if self._kind.parent.qualified(parent) and not await after(_kind_of(parent), parent):
+            if self._kind.parent.qualified(parent) and await after(_kind_of(parent), parent) is None:
                 found.append(Violation("name", f"its parent {parent} does not exist"))
         for path, pattern, value in self._references(new):
-            if pattern.qualified(value) and not await after(_kind_of(value), value):
+            if pattern.qualified(value) and await after(_kind_of(value), value) is None:
                 found.append(Violation(path, f"{value} does not exist"))
         return found
 

@@ -52,8 +52,11 @@ class _Sources:
     # Entries that break a rule of their own. What they mean counts as there.
     refused: list[tuple[Collection, Item]] = field(default_factory=list)
 
-    def refused_names(self) -> set[tuple[str, str]]:
-        return {(c.definition.kind, c.definition.name(item.message)) for c, item in self.refused}
+    def refused_bodies(self) -> dict[tuple[str, str], bytes]:
+        return {
+            (c.definition.kind, c.definition.name(item.message)): item.message.SerializeToString()
+            for c, item in self.refused
+        }
 
 
 class Planner:
@@ -176,23 +179,26 @@ class Planner:
         if not related or not (made.changes or sources.refused):
             return []
         made.checks += [Check(c.definition.kind, None, head) for c in related]
-        planned = {(change.kind, change.name): isinstance(change, Put) for change in made.changes}
-        planned |= dict.fromkeys(sources.refused_names(), True)
-
-        async def after(kind: str, name: str) -> bool:
-            known = planned.get((kind, name))
-            return known if known is not None else await self._store.get(kind, name) is not None
-
         written = {
             (change.kind, change.name): change.body for change in made.changes if isinstance(change, Put)
         }
-        removes = not all(planned.values())
+        removed = {(change.kind, change.name) for change in made.changes} - written.keys()
+        planned: dict[tuple[str, str], bytes | None] = {**written, **dict.fromkeys(removed)}
+        planned |= sources.refused_bodies()
+
+        async def after(kind: str, name: str) -> bytes | None:
+            if (kind, name) in planned:
+                return planned[kind, name]
+            record = await self._store.get(kind, name)
+            return None if record is None else record.body
+
         wrong: list[Violation] = []
         for collection, item in sources.refused:
             found = await _strategy(collection).relations(item.message, after)
             wrong += [Violation(f"{item.path}.{v.field}", v.description) for v in found]
         for collection in related:
-            async for name, resource in self._after(collection, written, planned, everything=removes):
+            everything = bool(removed) or _strategy(collection).entangled
+            async for name, resource in self._after(collection, written, planned, everything=everything):
                 place = sources.paths.get((collection.definition.kind, name))
                 for v in await _strategy(collection).relations(resource, after):
                     path = f"{place}.{v.field}" if place else f"{name}: {v.field}"
@@ -220,7 +226,7 @@ class Planner:
         self,
         collection: Collection,
         written: Mapping[tuple[str, str], bytes],
-        planned: Mapping[tuple[str, str], bool],
+        planned: Mapping[tuple[str, str], bytes | None],
         *,
         everything: bool,
     ) -> Any:

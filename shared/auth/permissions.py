@@ -49,6 +49,28 @@ GRANTS: Final[Mapping[str, str]] = MappingProxyType(
         "board.list": VIEWER,
         "leases.search": VIEWER,
         "tokens.issue": OPERATOR,
+        # Jobs.
+        "jobs.get": VIEWER,
+        "jobs.list": VIEWER,
+        "jobs.watch": VIEWER,
+        "jobs.create": OPERATOR,
+        "jobs.update": OPERATOR,
+        "jobs.delete": OPERATOR,
+        "jobs.restart": OPERATOR,
+        "jobs.start": OPERATOR,
+        "jobs.stop": OPERATOR,
+        "jobs.refresh": OPERATOR,
+        "workflows.control": OPERATOR,
+        "pods.get": VIEWER,
+        "pods.list": VIEWER,
+        "pods.browse": VIEWER,
+        "pods.start": OPERATOR,
+        "pods.stop": OPERATOR,
+        "pods.restart": OPERATOR,
+        "pods.refresh": OPERATOR,
+        "pods.deleteEvents": OPERATOR,
+        "pods.log": VIEWER,
+        "resourcePools.get": VIEWER,
         # Meta: the strings of the API's own contract.
         **{f"{_META}{xs}.{verb}": VIEWER for xs in _CATALOGUE for verb in _META_VERBS},
         # Pods: exports and lists, and what feeds them.
@@ -120,6 +142,11 @@ _CONTROLLER = "/jumpstarter.v1.ControllerService/"
 _LAB = "/roundhouse.lab.v1.LabService/"
 _PODS = "/v1.PodService/"
 _FEED = "/podfeed.v1.PodFeedService/"
+_JOB = "/peloton.api.v1alpha.job.stateless.svc.JobService/"
+_POD = "/peloton.api.v1alpha.pod.svc.PodService/"
+_WATCH = "/peloton.api.v1alpha.watch.svc.WatchService/"
+_POOL = "/peloton.api.v1alpha.respool.ResourcePoolService/"
+_LOG = "/roundhouse.jobs.v1.LogService/"
 
 
 def _catalogue() -> Mapping[str, str]:
@@ -191,6 +218,43 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         f"{_FEED}Push": "pods.feed",
         f"{_FEED}Sync": "pods.feed",
         f"{_FEED}PutInventory": "pods.feed",
+        f"{_JOB}CreateJob": "jobs.create",
+        f"{_JOB}ReplaceJob": "jobs.update",
+        f"{_JOB}PatchJob": "jobs.update",
+        f"{_JOB}RestartJob": "jobs.restart",
+        f"{_JOB}PauseJobWorkflow": "workflows.control",
+        f"{_JOB}ResumeJobWorkflow": "workflows.control",
+        f"{_JOB}AbortJobWorkflow": "workflows.control",
+        f"{_JOB}StartJob": "jobs.start",
+        f"{_JOB}StopJob": "jobs.stop",
+        f"{_JOB}DeleteJob": "jobs.delete",
+        f"{_JOB}RefreshJob": "jobs.refresh",
+        f"{_JOB}GetJob": "jobs.get",
+        f"{_JOB}GetJobIDFromJobName": "jobs.get",
+        f"{_JOB}GetWorkflowEvents": "jobs.get",
+        f"{_JOB}ListJobWorkflows": "jobs.get",
+        f"{_JOB}GetReplaceJobDiff": "jobs.get",
+        f"{_JOB}GetJobCache": "jobs.get",
+        f"{_JOB}ListJobs": "jobs.list",
+        f"{_JOB}QueryJobs": "jobs.list",
+        f"{_JOB}ListPods": "pods.list",
+        f"{_JOB}QueryPods": "pods.list",
+        f"{_POD}GetPod": "pods.get",
+        f"{_POD}GetPodEvents": "pods.get",
+        f"{_POD}GetPodCache": "pods.get",
+        f"{_POD}BrowsePodSandbox": "pods.browse",
+        f"{_POD}StartPod": "pods.start",
+        f"{_POD}StopPod": "pods.stop",
+        f"{_POD}RestartPod": "pods.restart",
+        f"{_POD}RefreshPod": "pods.refresh",
+        f"{_POD}DeletePodEvents": "pods.deleteEvents",
+        f"{_LOG}ReadLog": "pods.log",
+        f"{_LOG}DownloadLog": "pods.log",
+        f"{_WATCH}Watch": "jobs.watch",
+        f"{_WATCH}Cancel": "jobs.watch",
+        f"{_POOL}GetResourcePool": "resourcePools.get",
+        f"{_POOL}LookupResourcePoolID": "resourcePools.get",
+        f"{_POOL}QueryResourcePools": "resourcePools.get",
         f"{_ADMIN}ListKinds": "admin.read",
         f"{_ADMIN}Get": "admin.read",
         f"{_ADMIN}List": "admin.read",

@@ -17,8 +17,8 @@ from shared.query.schema import Schema
 from shared.storage.port import Check, Kind, Store
 
 T = TypeVar("T", bound=Message)
-# Whether (kind, name) exists once everything is written.
-Lookup = Callable[[str, str], Awaitable[bool]]
+# The body of (kind, name) once everything is written; None for what will not be there.
+Lookup = Callable[[str, str], Awaitable[bytes | None]]
 
 
 class Strategy(Generic[T]):
@@ -26,6 +26,8 @@ class Strategy(Generic[T]):
 
     # Whether `relations` has anything to say.
     related: bool = False
+    # Whether a change of one can break what `relations` says of others that stay as they are.
+    entangled: bool = False
 
     def prepare(self, new: T, old: T | None) -> None:
         """Clear what callers may not set and set what the server does."""

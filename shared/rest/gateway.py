@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 from grpc import StatusCode
 
@@ -173,7 +174,9 @@ class Gateway:
     ) -> web.StreamResponse:
         style, method, limit = route.style, route.method, asyncio.timeout(None)
         form: streaming.Form
-        if events:
+        if method.response is HttpBody:
+            form = streaming.Bytes()
+        elif events:
             form = streaming.Events(method.response, route.converter, style)
         elif route.ready is not None and not indent:
             form = streaming.ReadyLines(method.response, route.converter, style, indent=False)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from shared.rest import descriptors, scalars
@@ -125,6 +126,8 @@ class _Writer:
         return found
 
     def _answer(self, method: Method) -> Schema:
+        if method.response is HttpBody:
+            return {"description": "The bytes as they come.", "content": {"*/*": {}}}
         message = self._message(descriptors.of(method.response))
         if not method.server_streaming:
             return {"description": "OK", "content": {"application/json": {"schema": message}}}

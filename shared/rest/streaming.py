@@ -2,7 +2,8 @@
 
 A line is `{"result": message}`; a failure after the stream is open is a last line `{"error": ...}`.
 An event carries the message itself as data, and its resume_token as the event's id, which browsers
-send back as Last-Event-ID; a failure is an event named "error".
+send back as Last-Event-ID; a failure is an event named "error". A stream of google.api.HttpBody goes out
+as its bare bytes; a failure breaks the connection off.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
 from shared.rest import body, errors
@@ -87,6 +89,25 @@ class Events:
         return b"event: error\ndata: " + orjson.dumps(self._error(status)) + b"\n\n"
 
 
+class Bytes:
+    """What a stream of HttpBody holds, under the content type of its first message."""
+
+    content_type: str = "application/octet-stream"
+
+    def begins_with(self, first: object) -> None:
+        if isinstance(first, HttpBody) and first.content_type:
+            self.content_type = first.content_type
+
+    def message(self, message: Message | bytes) -> bytes:
+        found = HttpBody.FromString(message) if isinstance(message, bytes) else message
+        assert isinstance(found, HttpBody)
+        return found.data
+
+    def error(self, status: Status) -> bytes:
+        """There is no place for words in it, and it must not look whole: the connection breaks off."""
+        raise ConnectionError(status.message)
+
+
 async def first_of(messages: AsyncIterator[Any], patience: float | None) -> asyncio.Task[Any]:
     """The task that gets the first message: done, unless `patience` seconds went by.
 
@@ -131,8 +152,9 @@ async def send(
         async with limit:
             await sender.send(messages, patience, limit)
     except ConnectionError:
-        # The client is gone: nobody is left to tell.
-        pass
+        # The client is gone, or is to see that something is missing.
+        if request.transport is not None:
+            request.transport.abort()
     except TimeoutError as error:
         expired = statuses.expired(limit, error)
         # What the method holds is free before its client has heard of it.
@@ -155,6 +177,9 @@ class _Sender:
         self, messages: AsyncIterator[Any], patience: float | None, limit: asyncio.Timeout
     ) -> None:
         first = await first_of(messages, patience)
+        if isinstance(self._form, Bytes) and first.done():
+            self._form.begins_with(first.result())
+            self.response.content_type = self._form.content_type
         try:
             await self.response.prepare(self._request)
             if self._request.method != "HEAD":

@@ -89,6 +89,7 @@ CODES: Final[dict[type[Exception], tuple[StatusCode, str]]] = {
     errors.Unavailable: (StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     errors.Unimplemented: (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED"),
     errors.DeadlineExceeded: (StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    errors.Cancelled: (StatusCode.CANCELLED, "CANCELLED"),
     storage.Conflict: (StatusCode.ABORTED, "CONFLICT"),
     storage.Exists: (StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS"),
     storage.Missing: (StatusCode.NOT_FOUND, "NOT_FOUND"),

@@ -123,6 +123,62 @@ def replacements(text: str) -> dict[str, str]:
     return found
 
 
+def amount(text: str) -> float:
+    """A number from 0, perhaps with a fraction."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number from 0")
+    return number
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Comma-separated, in this order."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def pairs(text: str) -> dict[str, str]:
+    """`key=value`, comma-separated."""
+    found = {}
+    for item in words(text):
+        key, equals, value = item.partition("=")
+        if not key.strip() or not equals:
+            raise ValueError(f"has the entry {item!r}; write key=value")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """`first-last`."""
+    first, dash, last = text.partition("-")
+    if not dash or not 0 < port(first) <= port(last):
+        raise ValueError("is not a range of ports; write for example 31000-32000")
+    return port(first), port(last)
+
+
+def optional_folder(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _limits(text: str) -> str:
+    if text not in ("enforce", "advisory"):
+        raise ValueError("must be enforce or advisory")
+    return text
+
+
+def interval(text: str) -> timedelta:
+    """A duration above 0."""
+    found = duration(text)
+    if not found:
+        raise ValueError("must be more than 0s")
+    return found
+
+
+def _runtime(text: str) -> str:
+    if text not in ("process", "fake"):
+        raise ValueError("must be process or fake")
+    return text
+
+
 def _services(text: str) -> str:
     for name in filter(None, map(str.strip, text.split(","))):
         if name not in PORTS:
@@ -191,6 +247,26 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jumpstarter_max_tags", count, "10", "Jumpstarter: how many tags a lease may have."),
     Setting("lease_retention", duration, "30d", "Jumpstarter: how long ended leases stay readable."),
     Setting("pods_max_sync", count, "100000", "Pods: how many pods one Sync, and rows one PutInventory, may have; they are held until its end."),
+    Setting("jobs_limits", _limits, "enforce", "Jobs: `enforce` refuses pods with a limit that this host cannot enforce; `advisory` runs them, and their message says which limits do not hold."),
+    Setting("jobs_cgroup", optional_folder, "", "Jobs: folder of control groups (version 2) that was delegated to this user, without processes of its own; each pod gets a group in it. Without one, CPU limits are counted only, and memory limits hold for each process alone."),
+    Setting("jobs_allow_root", boolean, "false", "Jobs: run pods although this user is root. They may do anything to the host then."),
+    Setting("jobs_cpu", amount, "0", "Jobs: CPUs for all pods together; 0 is all of the host's."),
+    Setting("jobs_memory_mb", amount, "0", "Jobs: MiB of memory for all pods together; 0 is all of the host's."),
+    Setting("jobs_gpus", words, "", "Jobs: ids of GPUs that pods may have, as CUDA_VISIBLE_DEVICES takes them, comma-separated."),
+    Setting("jobs_max_pods", count, "500", "Jobs: pods that run at once; others wait."),
+    Setting("jobs_launch_rate", amount, "100", "Jobs: pods that are launched a second at most."),
+    Setting("jobs_max_processes", count, "0", "Jobs: processes that one pod may have with control groups; without them, that the user may have when a pod starts another one (nothing for root). 0 leaves it to the host."),
+    Setting("jobs_ports", port_range, "31000-32000", "Jobs: ports that are given to pods which take any, from the first to the last."),
+    Setting("jobs_host_labels", pairs, "", "Jobs: labels of this host for constraints, `key=value`, comma-separated; `hostname` is always there."),
+    Setting("jobs_host_paths", words, "", "Jobs: folders of this host, with all below, that pods may name as volumes; comma-separated."),
+    Setting("jobs_log_bytes", count, "8388608", "Jobs: size at which a pod's stdout or stderr goes on in a new file."),
+    Setting("jobs_log_files", count, "3", "Jobs: how many such files are kept of each, the newest included."),
+    Setting("jobs_runtime", _runtime, "process", "Jobs: `process` runs pods as processes of this host; `fake` only pretends to, for tests and trials."),
+    Setting("jobs_max_instances", count, "100000", "Jobs: instances that a job may have."),
+    Setting("jobs_first_backoff", duration, "30s", "Jobs: how long a pod waits for its next run after a failure; twice as long after each further one ..."),
+    Setting("jobs_longest_backoff", duration, "60m", "Jobs: ... but never longer."),
+    Setting("jobs_launch_timeout", duration, "180m", "Jobs: how long a pod may take from its launch to its start, and from there to running."),
+    Setting("jobs_leader_lapse", interval, "10s", "Jobs: how long the process that writes may be silent until one of another data folder takes over."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
     Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),

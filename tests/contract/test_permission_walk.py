@@ -32,7 +32,7 @@ def services() -> list[Service]:
 
 @pytest.fixture(params=services(), ids=lambda service: service.name)
 async def yard(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TestService]:
-    async with started(request.param, tmp_path) as found:
+    async with started(request.param, tmp_path, jobs_runtime="fake") as found:
         yield found
 
 

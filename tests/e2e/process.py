@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Of this process, without its settings."""
+    """Of this process, without its settings. Pods run for nobody unless a test says so."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ROUNDHOUSE_")}
-    return kept | variables
+    return kept | {"ROUNDHOUSE_JOBS_RUNTIME": "fake"} | variables
 
 
 def free_base_port() -> int:

@@ -1,0 +1,1 @@
+"""What runs pods: one port, and its implementations."""

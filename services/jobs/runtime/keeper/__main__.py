@@ -1,0 +1,107 @@
+"""python -m services.jobs.runtime.keeper HOME [IDLE]: the keeper of the pods in HOME.
+
+Returns with status 0 as soon as one serves that folder, this one or another; it goes on in the
+background, in a session of its own, until SIGTERM, or until it had nothing to keep and nobody asked
+for IDLE seconds (60).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from services.jobs.runtime.keeper.keeper import Keeper
+from services.jobs.runtime.keeper.server import Server
+
+log = logging.getLogger("keeper")
+
+_SERVES: Final = b"1"
+_LOG_BYTES: Final = 1 << 20
+_IDLE: Final = 60.0
+# Looks in a row that must find it without use.
+_UNNEEDED: Final = 6
+# Ignored by Python, which resets them in what it starts.
+_PYTHONS: Final = {signal.SIGPIPE, signal.SIGXFSZ}
+
+
+def main() -> int:
+    home = Path(sys.argv[1]).absolute()
+    idle = float(sys.argv[2]) if len(sys.argv) > 2 else _IDLE
+    folder = home / ".keeper"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    result, told = os.pipe()
+    if os.fork():
+        os.close(told)
+        return 0 if os.read(result, 1) == _SERVES else 1
+    os.close(result)
+    os.setsid()
+    _detach(folder)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Another one has this folder: whoever connects finds that.
+        os.write(told, _SERVES)
+        return 0
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    try:
+        asyncio.run(_serve(home, folder, told, idle))
+    except Exception:
+        log.exception("the keeper ends")
+        return 1
+    return 0
+
+
+def _detach(folder: Path) -> None:
+    """From the terminal, the signals and the output of whoever started it."""
+    output = folder / "log"
+    if output.exists() and output.stat().st_size > _LOG_BYTES:
+        output.replace(folder / "log.old")
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for number, to in ((0, null), (1, file), (2, file)):
+        os.dup2(to, number)
+    for opened in (file, null):
+        os.close(opened)
+    os.chdir("/")
+    # What is ignored here would be ignored by every pod.
+    for number in signal.valid_signals() - _PYTHONS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+
+async def _serve(home: Path, folder: Path, told: int, idle: float) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        loop.add_signal_handler(number, log.info, "signal %s means nothing here", number.name)
+    keeper = Keeper(home)
+    server = Server(keeper, stopped.set)
+    await keeper.open()
+    await server.open(folder)
+    os.write(told, _SERVES)
+    os.close(told)
+    log.info("keeper %s serves %s", os.getpid(), home)
+    unneeded = 0
+    while not stopped.is_set() and unneeded < _UNNEEDED:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), idle / _UNNEEDED)
+        unneeded = unneeded + 1 if server.alone and keeper.idle else 0
+    log.info("keeper %s ends", os.getpid())
+    await keeper.end()
+    await server.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What a job may be (jobs contract, section 7), and what this runtime can do (section 9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from services.jobs import spec as specs
+from services.jobs.runtime.port import Runtime
+from shared.errors import InvalidArgument, Unimplemented, Violation
+from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton
+from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
+from shared.pb.peloton.api.v1alpha.pod import pod_pb2
+from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import ContainerSpec, HealthCheckSpec, PodSpec
+from shared.pb.peloton.api.v1alpha.volume import volume_pb2
+
+MAX_INSTANCES: Final = 100_000
+MAX_BYTES: Final = 4 << 20
+# Violations after which nobody needs to know of more.
+_ENOUGH: Final = 100
+# CUSTOM, in the numbers of the deprecated message.
+_CUSTOM: Final = 2
+
+
+class Validation:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        max_instances: int = MAX_INSTANCES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._runtime = runtime
+        self._max_instances = max_instances
+        self._max_bytes = max_bytes
+
+    def check(self, spec: JobSpec) -> None:
+        """Raises InvalidArgument with everything that is wrong, and Unimplemented with everything that
+        cannot be done."""
+        cannot = list(_shapes(spec))
+        if cannot:
+            raise _unimplemented(cannot)
+        wrong = list(_some(self._faults(spec)))
+        if wrong:
+            raise InvalidArgument.of(wrong)
+        cannot = list(_some(self._unsupported(spec)))
+        if cannot:
+            raise _unimplemented(cannot)
+
+    def secrets(self, secrets: Sequence[peloton.Secret]) -> None:
+        """Raises InvalidArgument for any: nothing here keeps them."""
+        if secrets:
+            raise InvalidArgument.at("secrets", "are switched off in this installation")
+
+    def _faults(self, spec: JobSpec) -> Iterator[Violation]:
+        if spec.ByteSize() > self._max_bytes:
+            yield Violation("spec", f"takes {spec.ByteSize()} bytes; at most {self._max_bytes} are allowed")
+            return
+        if spec.instance_count > self._max_instances:
+            text = f"is {spec.instance_count}; a job has at most {self._max_instances}"
+            yield Violation("spec.instance_count", text)
+            return
+        if spec.sla.revocable and not spec.sla.preemptible:
+            yield Violation("spec.sla.revocable", "asks for preemptible as well")
+        for path, instance, effective in _effective(spec):
+            yield from _pod_faults(path, instance, effective)
+
+    def _unsupported(self, spec: JobSpec) -> Iterator[Violation]:
+        said: set[tuple[str, str]] = set()
+        for path, _, effective in _effective(spec):
+            for found in self._runtime.unsupported(effective):
+                if (found.field, found.description) not in said:
+                    said.add((found.field, found.description))
+                    text = f"{found.description}: not supported by the {self._runtime.name} runtime"
+                    yield Violation(f"{path}.{found.field}", text)
+
+
+def _some(found: Iterable[Violation]) -> Iterator[Violation]:
+    for index, violation in enumerate(found):
+        if index == _ENOUGH:
+            return
+        yield violation
+
+
+def _unimplemented(found: Sequence[Violation]) -> Unimplemented:
+    return Unimplemented("; ".join(violation.text for violation in found[:_ENOUGH]))
+
+
+def _shapes(spec: JobSpec) -> Iterator[Violation]:
+    """What no runtime has: several containers, and containers that run before."""
+    given = [("spec.default_spec", spec.default_spec)]
+    given += [(f"spec.instance_spec[{i}]", spec.instance_spec[i]) for i in sorted(spec.instance_spec)]
+    for path, pod in given:
+        if len(pod.containers) > 1:
+            yield Violation(f"{path}.containers", "has more than one entry: not supported")
+        if pod.init_containers:
+            yield Violation(f"{path}.init_containers", "not supported")
+
+
+def _effective(spec: JobSpec) -> Iterator[tuple[str, int, PodSpec]]:
+    """The different specs of instances, each with the path to blame and one of its instances."""
+    own = sorted(i for i in spec.instance_spec if i < spec.instance_count)
+    if len(own) < spec.instance_count or (not spec.instance_count and spec.HasField("default_spec")):
+        first = next((i for i in range(spec.instance_count) if i not in spec.instance_spec), 0)
+        alone = JobSpec(default_spec=spec.default_spec, sla=spec.sla)
+        yield "spec.default_spec", first, specs.effective(alone, first)
+    for instance in own:
+        yield f"spec.instance_spec[{instance}]", instance, specs.effective(spec, instance)
+
+
+def _pod_faults(path: str, instance: int, pod: PodSpec) -> Iterator[Violation]:
+    if not pod.containers:
+        yield Violation(f"{path}.containers", "needs one container")
+        return
+    if pod.controller and instance:
+        yield Violation(f"{path}.controller", "may be true for instance 0 only")
+    if pod.preemption_policy.kill_on_preempt:
+        yield Violation(f"{path}.preemption_policy.kill_on_preempt", "must be false: such pods are run again")
+    yield from _container_faults(f"{path}.containers[0]", pod, pod.containers[0])
+    yield from _volume_faults(path, pod)
+
+
+def _container_faults(path: str, pod: PodSpec, container: ContainerSpec) -> Iterator[Violation]:
+    command = container.entrypoint.value or container.entrypoint.arguments
+    if not command and not container.command.value and not container.image:
+        yield Violation(f"{path}.entrypoint", "has no value: a container needs a command or an image")
+    for name in ("cpu_limit", "mem_limit_mb", "disk_limit_mb", "gpu_limit"):
+        value = getattr(container.resource, name)
+        if not math.isfinite(value) or value < 0:
+            yield Violation(f"{path}.resource.{name}", f"is {value}; it must be a number from 0")
+    custom = container.HasField("executor")
+    if custom and container.executor.type != _CUSTOM:
+        yield Violation(f"{path}.executor.type", "must be CUSTOM")
+    elif custom and not container.executor.data:
+        yield Violation(f"{path}.executor.data", "must be set for a CUSTOM executor")
+    names: set[str] = set()
+    for index, port in enumerate(container.ports):
+        if not port.name:
+            yield Violation(f"{path}.ports[{index}].name", "must not be empty")
+        elif port.name in names:
+            yield Violation(f"{path}.ports[{index}].name", f"{port.name!r} is there twice")
+        names.add(port.name)
+        if not port.value and not port.env_name and not custom:
+            yield Violation(f"{path}.ports[{index}].env_name", "must be set where value is 0")
+        if port.value > 65535:
+            yield Violation(f"{path}.ports[{index}].value", f"{port.value} is no port")
+    for name in ("liveness_check", "readiness_check"):
+        check = getattr(container, name)
+        if check.enabled:
+            yield from _check_faults(f"{path}.{name}", check)
+    mounts = {volume.name for volume in pod.volumes}
+    for index, mount in enumerate(container.volume_mounts):
+        if mount.name not in mounts:
+            yield Violation(f"{path}.volume_mounts[{index}].name", f"{mount.name!r} is no volume of the pod")
+
+
+def _check_faults(path: str, check: HealthCheckSpec) -> Iterator[Violation]:
+    match check.type:
+        case pod_pb2.HealthCheckSpec.HEALTH_CHECK_TYPE_COMMAND:
+            if not (check.command_check.command or check.command.value or check.command.arguments):
+                yield Violation(f"{path}.command_check.command", "must not be empty")
+        case pod_pb2.HealthCheckSpec.HEALTH_CHECK_TYPE_HTTP:
+            get = check.http_get if check.HasField("http_get") else check.http_check
+            named = check.http_get.port_spec.name or check.http_get.port_spec.value
+            if not get.port and not named:
+                yield Violation(f"{path}.http_check.port", "must be set")
+            if not get.path:
+                yield Violation(f"{path}.http_check.path", "must be set")
+        case _:
+            yield Violation(f"{path}.type", "must be HEALTH_CHECK_TYPE_COMMAND or HEALTH_CHECK_TYPE_HTTP")
+
+
+def _volume_faults(path: str, pod: PodSpec) -> Iterator[Violation]:
+    names: set[str] = set()
+    for index, volume in enumerate(pod.volumes):
+        at = f"{path}.volumes[{index}]"
+        if not volume.name:
+            yield Violation(f"{at}.name", "must not be empty")
+        elif volume.name in names:
+            yield Violation(f"{at}.name", f"{volume.name!r} is there twice")
+        names.add(volume.name)
+        if volume.type == volume_pb2.VolumeSpec.VOLUME_TYPE_HOST_PATH and not volume.host_path.path:
+            yield Violation(f"{at}.host_path.path", "must be set")
+        if volume.type == volume_pb2.VolumeSpec.VOLUME_TYPE_INVALID:
+            yield Violation(f"{at}.type", "must be EMPTY_DIR or HOST_PATH")
