@@ -132,7 +132,8 @@ class GrpcServer:
             return lambda: _parse(method, request)
 
         async def abort(request: Any, context: Any, metadata: Metadata, error: StatusError) -> None:
-            if method.client_streaming:
+            # Of raw streams somebody else may be reading still.
+            if method.client_streaming and not method.raw:
                 await _drained(request)
             status = error.status
             extra = decorate(status) if decorate is not None else ()

@@ -75,6 +75,8 @@ class Model:
     clients: dict[str, pb.Client] = field(default_factory=dict)
     policies: dict[str, pb.AccessPolicy] = field(default_factory=dict)
     leases: dict[str, pb.Lease] = field(default_factory=dict)
+    # Leases that were written: their conditions are of now, those of others of when they began to wait.
+    written: set[str] = field(default_factory=set)
 
     # -- what the contract says of one lease
 
@@ -159,13 +161,14 @@ class Model:
                 self._end(lease, found, now)
         while any(self._step(lease, now) for lease in self.active if not lease.exporter):
             pass
+        self.written.clear()
 
     def _step(self, lease: pb.Lease, now: int) -> bool:
         found = self.verdict(lease, now)
         if found is None or found == SCHEDULED:
             return False
         if found.type == "Pending":
-            if all(c.type != "Pending" for c in lease.conditions):
+            if lease.name in self.written or all(c.type != "Pending" for c in lease.conditions):
                 self._condition(lease, "Pending", "True", found.reason, now)
             return False
         if found.type == "Assign":
@@ -216,6 +219,8 @@ class Model:
         change(changed)
         if changed.client not in self.clients and changed.client != self.leases[lease].client:
             raise NotFound(changed.client)
+        if changed != self.leases[lease]:
+            self.written.add(lease)
         self.leases[lease] = changed
 
     # -- operations on exporters

@@ -69,8 +69,9 @@ class Line:
         self.kinds = store.kinds
         self.fuse = NEVER
         self.calls = 0
-        # Happens once, before the next commit.
+        # Happen once, before the next commit, and before the next record is got.
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self.looking: Callable[[], Awaitable[object]] | None = None
         self._draw = draw
         self._listeners: list[Callable[[int], None]] = []
 
@@ -106,6 +107,9 @@ class Line:
 
     async def get(self, kind: str, name: str, *, at: int | None = None) -> Record | None:
         await self._pass()
+        act, self.looking = self.looking, None
+        if act is not None:
+            await act()
         return await self.store.get(kind, name, at=at)
 
     async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:

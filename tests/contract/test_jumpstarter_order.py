@@ -362,3 +362,17 @@ async def test_leases_that_have_ended_are_forgotten_in_time() -> None:
         assert await left() == {"held", "young"}
         clock.advance(61)
         assert await left() == {"held"}
+
+
+async def test_a_lease_that_a_peer_has_just_assigned_is_freed_with_its_exporter() -> None:
+    """It is changed by a process that does not know of it yet."""
+    async with started(2) as (store, _, (here, peer)):
+        await ann(here)
+        await exporter(here, "e1")
+        await settle([here, peer], store)
+        await peer.idle()
+        # After the peer has caught up, and before it looks for what it does not know.
+        peer.line.looking = lambda: here.engine.create(wanted("mine"), BY)
+        await peer.engine.release(name("leases", "mine"), BY)
+        assert (await stored(store, "mine")).ended
+        assert await holder(store, "e1") == ""

@@ -162,7 +162,6 @@ def test_tokens_and_roles(yard: Up, tmp_path: Path) -> None:
         (["apply", "-f", "-"], "dragons: []", "dragons: no service keeps such a list"),
         (["apply", "-f", "-"], "experiments: [{display_name: [1]}]", "experiments[0]"),
         (["apply", "-f", "/nowhere/manifest.yaml"], "", "No such file"),
-        (["import", "pods", "-"], "", "the pods service is not part of this version"),
     ],
 )
 def test_errors_are_one_clear_line(yard: Up, arguments: list[str], stdin: str, message: str) -> None:
