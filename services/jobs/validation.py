@@ -99,12 +99,13 @@ def _shapes(spec: JobSpec) -> Iterator[Violation]:
 
 
 def _effective(spec: JobSpec) -> Iterator[tuple[str, int, PodSpec]]:
-    """The different specs of instances, each with the path to blame and one of its instances."""
+    """The different specs of instances, each with the path to blame and one of its instances: not the
+    first, if there is another."""
     own = sorted(i for i in spec.instance_spec if i < spec.instance_count)
     if len(own) < spec.instance_count or (not spec.instance_count and spec.HasField("default_spec")):
-        first = next((i for i in range(spec.instance_count) if i not in spec.instance_spec), 0)
+        any = next((i for i in range(1, spec.instance_count) if i not in spec.instance_spec), 0)
         alone = JobSpec(default_spec=spec.default_spec, sla=spec.sla)
-        yield "spec.default_spec", first, specs.effective(alone, first)
+        yield "spec.default_spec", any, specs.effective(alone, any)
     for instance in own:
         yield f"spec.instance_spec[{instance}]", instance, specs.effective(spec, instance)
 

@@ -260,7 +260,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jobs_host_labels", pairs, "", "Jobs: labels of this host for constraints, `key=value`, comma-separated; `hostname` is always there."),
     Setting("jobs_host_paths", words, "", "Jobs: folders of this host, with all below, that pods may name as volumes; comma-separated."),
     Setting("jobs_log_bytes", count, "8388608", "Jobs: size at which a pod's stdout or stderr goes on in a new file."),
-    Setting("jobs_log_files", count, "3", "Jobs: how many such files are kept of each, the newest included."),
+    Setting("jobs_log_files", count, "3", "Jobs: how many such files are kept of each, the newest included; two at least."),
     Setting("jobs_runtime", _runtime, "process", "Jobs: `process` runs pods as processes of this host; `fake` only pretends to, for tests and trials."),
     Setting("jobs_max_instances", count, "100000", "Jobs: instances that a job may have."),
     Setting("jobs_first_backoff", duration, "30s", "Jobs: how long a pod waits for its next run after a failure; twice as long after each further one ..."),

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from services.jobs.runtime.keeper import marks
 from services.jobs.runtime.node import Node
 from services.jobs.runtime.port import Phase, RuntimeUnavailable
 from services.jobs.runtime.process import ProcessRuntime
@@ -20,6 +19,7 @@ from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 
 DEADLINE = 30.0
 NODE = Node(allow_root=True, launch_rate=1e6)
+_folders: set[str] = set()
 
 
 @contextmanager
@@ -27,11 +27,13 @@ def yard() -> Iterator[Path]:
     """A home for a keeper, which is ended with all that it keeps."""
     folder = Path(tempfile.mkdtemp(prefix="keeper-"))
     home = folder / "pods"
+    _folders.add(str(folder))
     try:
         yield home
     finally:
         asyncio.run(_end(home))
         shutil.rmtree(folder, ignore_errors=True)
+        _folders.discard(str(folder))
 
 
 async def _end(home: Path) -> None:
@@ -112,14 +114,17 @@ def shell(command: str) -> pod_pb2.PodSpec:
 
 
 def living(text: str) -> list[int]:
-    """Processes of this host, zombies aside, that have `text` in their command line."""
+    """Processes of the yards that there are, zombies aside, with `text` in their command line. They
+    are known by the folder that they run in, whatever else they left behind."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-            except OSError:
-                continue
-            if text.encode() in command and marks.of(entry.name):
-                found.append(int(entry.name))
+        if not entry.name.isdigit():
+            continue
+        try:
+            folder = os.readlink(entry / "cwd")  # noqa: PTH115 - it may be gone
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+        except OSError:
+            continue
+        if text.encode() in command and folder.startswith(tuple(_folders)):
+            found.append(int(entry.name))
     return found

@@ -101,6 +101,16 @@ class TestNothingOutlivesAnAttempt:
         assert found.ended_at - found.started_at >= 0.5 * _SECOND
         assert living("7105") == []
 
+    async def test_an_escaped_process_is_asked_to_end_as_well(
+        self, runtime: ProcessRuntime, home: Path
+    ) -> None:
+        escaped = 'trap "echo > asked; exit" TERM; echo > ready; while true; do sleep 0.05; done'
+        await start(runtime, "a-0-1", f"{_ESCAPE.format(escaped)} exec sleep 7111")
+        await until((home / "a-0-1" / "ready").exists)
+        await runtime.stop("a-0-1", 3600)
+        await ended(runtime, "a-0-1")
+        assert (home / "a-0-1" / "asked").exists()
+
     async def test_a_child_may_finish_its_work_though_its_shell_is_gone(
         self, runtime: ProcessRuntime
     ) -> None:
@@ -448,14 +458,22 @@ class TestHealth:
         check.command.arguments.append("argument")
         check.max_consecutive_failures = 2
 
+        litter = shell("exec sleep 100")
+        check = _checked(litter, pod_pb2.HealthCheckSpec.HEALTH_CHECK_TYPE_COMMAND)
+        check.command_check.command = "sleep 7112 >/dev/null 2>&1 &"
+        await start(runtime, "litter-0-1", litter)
+
         for name, spec in (("web", web), ("silent", silent), ("slow", slow), ("bare", bare), ("own", own)):
             await start(runtime, f"{name}-0-1", spec)
         history: dict[str, list[Observation]] = {}
         async with asyncio.timeout(keeper_yard.DEADLINE):
             async for found in runtime.watch():
                 history.setdefault(found.pod_id, []).append(found)
-                if sum(known[-1].phase is Phase.ENDED for known in history.values()) == 5:
+                over = sum(known[-1].phase is Phase.ENDED for known in history.values())
+                if over == 5 and history["litter-0-1"][-1].health is Health.HEALTHY:
                     break
+        assert history.pop("litter-0-1")[-1].phase is Phase.RUNNING
+        await until(lambda: not living("sleep 7112"))
         ends = {name.split("-")[0]: known[-1] for name, known in history.items()}
         assert {found.ending for found in ends.values()} == {Ending.UNHEALTHY}
         assert {found.health for found in ends.values()} == {Health.UNHEALTHY}

@@ -41,6 +41,8 @@ class Node:
     # Of the user as a whole without control groups, of each pod with; 0: no bound of ours.
     processes: int = 0
     allow_root: bool = False
+    # Seconds that a keeper stays though there is nothing to keep and no service is there.
+    idle: float = 60.0
 
     @classmethod
     def of(cls, config: Config) -> Node:

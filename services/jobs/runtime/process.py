@@ -35,7 +35,12 @@ class ProcessRuntime(Runtime):
     def __init__(self, home: Path, node: Node) -> None:
         self._node = node
         self._host = node.host
-        configuration = {"rate": node.launch_rate, "pods": node.pods, "processes": node.processes}
+        configuration = {
+            "rate": node.launch_rate,
+            "pods": node.pods,
+            "processes": node.processes,
+            "idle": node.idle,
+        }
         if node.controllers >= {"pids"}:
             # Each pod has a bound of its own then.
             configuration["processes"] = 0

@@ -1,8 +1,8 @@
-"""python -m services.jobs.runtime.keeper HOME [IDLE]: the keeper of the pods in HOME.
+"""python -m services.jobs.runtime.keeper HOME: the keeper of the pods in HOME.
 
 Returns with status 0 as soon as one serves that folder, this one or another; it goes on in the
-background, in a session of its own, until SIGTERM, or until it had nothing to keep and nobody asked
-for IDLE seconds (60).
+background, in a session of its own, until SIGTERM, or until it had nothing to keep for a while and
+nobody asked.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import signal
 import sys
@@ -24,16 +25,14 @@ log = logging.getLogger("keeper")
 
 _SERVES: Final = b"1"
 _LOG_BYTES: Final = 1 << 20
-_IDLE: Final = 60.0
-# Looks in a row that must find it without use.
-_UNNEEDED: Final = 6
+# How often it is looked whether anybody needs it (seconds).
+_LOOK: Final = 1.0
 # Ignored by Python, which resets them in what it starts.
 _PYTHONS: Final = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def main() -> int:
     home = Path(sys.argv[1]).absolute()
-    idle = float(sys.argv[2]) if len(sys.argv) > 2 else _IDLE
     folder = home / ".keeper"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     result, told = os.pipe()
@@ -53,7 +52,7 @@ def main() -> int:
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     try:
-        asyncio.run(_serve(home, folder, told, idle))
+        asyncio.run(_serve(home, folder, told))
     except Exception:
         log.exception("the keeper ends")
         return 1
@@ -80,7 +79,7 @@ def _detach(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
-async def _serve(home: Path, folder: Path, told: int, idle: float) -> None:
+async def _serve(home: Path, folder: Path, told: int) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
@@ -93,11 +92,12 @@ async def _serve(home: Path, folder: Path, told: int, idle: float) -> None:
     os.write(told, _SERVES)
     os.close(told)
     log.info("keeper %s serves %s", os.getpid(), home)
-    unneeded = 0
-    while not stopped.is_set() and unneeded < _UNNEEDED:
+    unneeded_since = math.inf
+    while not stopped.is_set() and loop.time() - unneeded_since < keeper.idle_for:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), idle / _UNNEEDED)
-        unneeded = unneeded + 1 if server.alone and keeper.idle else 0
+            await asyncio.wait_for(stopped.wait(), _LOOK)
+        unneeded = server.alone and keeper.idle
+        unneeded_since = min(unneeded_since, loop.time()) if unneeded else math.inf
     log.info("keeper %s ends", os.getpid())
     await keeper.end()
     await server.close()

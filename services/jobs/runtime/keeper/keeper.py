@@ -36,6 +36,7 @@ _SPARE: Final = 256
 # Looks in a row that must find nothing: one may just miss a process that forks and ends.
 _LOOKS: Final = 3
 _PAUSE: Final = 0.01
+_IDLE: Final = 60.0
 _LONGEST_PAUSE: Final = 1.0
 
 
@@ -75,6 +76,7 @@ class Keeper:
         self._more_trash = asyncio.Event()
         self._feeds: set[Feed] = set()
         self._rate = 1.0
+        self.idle_for = _IDLE
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -117,9 +119,11 @@ class Keeper:
 
     # -- what clients ask for
 
-    def configure(self, *, rate: float, pods: int, processes: int) -> None:
+    def configure(self, *, rate: float, pods: int, processes: int, idle: float) -> None:
         """`rate`: launches a second. `pods`: how many may run, so that there are descriptors for all.
-        `processes`: how many the user of the pods may have; 0 leaves that as it is."""
+        `processes`: how many the user of the pods may have; 0 leaves that as it is. `idle`: seconds
+        that it stays without use."""
+        self.idle_for = idle
         self._rate = max(rate, 0.001)
         self._more.set()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -14,17 +14,19 @@ _DIGITS: Final = 15
 
 class Log:
     """The newest bytes are in `path`. Older files have the offset of their first byte behind the
-    name, counted from the first byte that was ever written; there are at most `files` in all, of
-    `limit` bytes at most. Files end with a line where lines are shorter than that.
+    name, counted from the first byte that was ever written; there are at most `files` in all (at least
+    two, or offsets would be forgotten), of `limit` bytes at most. A file ends with a whole line, but for
+    lines that are longer than that.
 
     The pod can do what it likes to these files: this loses bytes then, but never blocks."""
 
     def __init__(self, path: Path, *, limit: int, files: int) -> None:
         self._path = path
         self._limit = max(1, limit)
-        self._files = max(1, files)
+        self._files = max(2, files)
         self._file: int | None = None
-        self._open_line = False
+        # Where in the newest file its last, unfinished line begins.
+        self._line = 0
         # First byte -> number of bytes, oldest first; the newest file apart.
         self._older: dict[int, int] = {}
         self._start = 0
@@ -52,7 +54,7 @@ class Log:
                 whole = bytes(piece).rfind(b"\n") + 1
                 if whole:
                     piece = piece[:whole]
-                elif self._length and not self._open_line:
+                elif self._line:
                     piece = piece[:0]
             if not piece:
                 self._rotate()
@@ -95,24 +97,33 @@ class Log:
             # Not before: to make a file takes as long as to start a process.
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS
             self._file = os.open(self._path, flags, 0o600)
-        self._open_line = piece[-1:] != b"\n"
+        whole = bytes(piece).rfind(b"\n") + 1
+        if whole:
+            self._line = self._length + whole
         while piece:
             written = os.write(self._file, piece)
             self._length += written
             piece = piece[written:]
 
     def _rotate(self) -> None:
+        """The unfinished line goes to the new file, unless it is all that there is."""
+        tail = b""
+        if self._file is not None and 0 < self._line < self._length:
+            tail = os.pread(self._file, self._length - self._line, self._line)
+            os.ftruncate(self._file, self._line)
+            self._length = self._line
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.replace(self._numbered(self._start))
         self._older[self._start] = self._length
         self._start += self._length
-        self._length = 0
-        self._open_line = False
+        self._length = self._line = 0
         while len(self._older) >= self._files:
             oldest = min(self._older)
             del self._older[oldest]
             self._numbered(oldest).unlink(missing_ok=True)
+        if tail:
+            self._append(memoryview(tail))
 
     def _numbered(self, start: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{start:0{_DIGITS}}")

@@ -113,7 +113,10 @@ class Server:
 
     async def _configure(self, request: dict[str, Any]) -> Answer:
         self._keeper.configure(
-            rate=float(request["rate"]), pods=int(request["pods"]), processes=int(request["processes"])
+            rate=float(request["rate"]),
+            pods=int(request["pods"]),
+            processes=int(request["processes"]),
+            idle=float(request["idle"]),
         )
         return {}, b""
 
