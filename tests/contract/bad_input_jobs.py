@@ -75,14 +75,20 @@ def about(request: Any, name: str = f"{JOB}-0", **fields: Any) -> Any:
 
 
 def spec(
-    container: dict[str, Any] | None = None, own: dict[str, Any] | None = None, *, count: int = 2, **fields: Any
+    container: dict[str, Any] | None = None,
+    own: dict[str, Any] | None = None,
+    *,
+    count: int = 2,
+    **fields: Any,
 ) -> stateless.JobSpec:
     """A good one, but for `fields` of the job, `own` ones of the pod and those of its `container`."""
     found = stateless.JobSpec(instance_count=count, **fields)
     found.respool_id.value = POOL
     found.default_spec.CopyFrom(pod.PodSpec(**(own or {})))
     if "containers" not in (own or {}):
-        found.default_spec.containers.add(**({"name": "main", "entrypoint": {"value": "run"}} | (container or {})))
+        found.default_spec.containers.add(
+            **({"name": "main", "entrypoint": {"value": "run"}} | (container or {}))
+        )
     return found
 
 
@@ -93,7 +99,9 @@ def instance(number: int, **own: Any) -> stateless.JobSpec:
     return found
 
 
-def create(given: stateless.JobSpec | None = None, *, id: str = "", pool: str | None = POOL, **fields: Any) -> Message:
+def create(
+    given: stateless.JobSpec | None = None, *, id: str = "", pool: str | None = POOL, **fields: Any
+) -> Message:
     found = pb.CreateJobRequest(spec=given or spec(), **fields)
     if id:
         found.job_id.value = id
@@ -190,27 +198,89 @@ GRPC = (
     Grpc("no id to compare", "GetReplaceJobDiff", b"", INVALID, "job_id.value"),
     Grpc("no id to tell events of", "GetWorkflowEvents", b"", INVALID, "job_id.value"),
     Grpc("no id to list workflows of", "ListJobWorkflows", b"", INVALID, "job_id"),
-    *(Grpc(f"no id to {name}", name, b"", NOT_FOUND) for name in ("GetJob", "StartJob", "StopJob", "DeleteJob", "RestartJob", "RefreshJob", "GetJobCache", "ListPods", "QueryPods", "PauseJobWorkflow", "ResumeJobWorkflow", "AbortJobWorkflow")),
-    Grpc("an unknown job to replace", "ReplaceJob", of(pb.ReplaceJobRequest, id=NOBODY, spec=spec()), NOT_FOUND),
+    *(
+        Grpc(f"no id to {name}", name, b"", NOT_FOUND)
+        for name in (
+            "GetJob",
+            "StartJob",
+            "StopJob",
+            "DeleteJob",
+            "RestartJob",
+            "RefreshJob",
+            "GetJobCache",
+            "ListPods",
+            "QueryPods",
+            "PauseJobWorkflow",
+            "ResumeJobWorkflow",
+            "AbortJobWorkflow",
+        )
+    ),
+    Grpc(
+        "an unknown job to replace", "ReplaceJob", of(pb.ReplaceJobRequest, id=NOBODY, spec=spec()), NOT_FOUND
+    ),
     Grpc("an unknown job to patch", "PatchJob", of(pb.PatchJobRequest, id=NOBODY), NOT_FOUND),
     Grpc("an id with a NUL", "GetJob", of(pb.GetJobRequest, id=JOB + "\0"), NOT_FOUND),
     Grpc("an id of 300,000 characters", "StopJob", of(pb.StopJobRequest, id=_LONG), NOT_FOUND),
     Grpc("no name", "GetJobIDFromJobName", pb.GetJobIDFromJobNameRequest(), NOT_FOUND),
-    Grpc("a name of 300,000 characters", "GetJobIDFromJobName", pb.GetJobIDFromJobNameRequest(job_name=_LONG), NOT_FOUND),
+    Grpc(
+        "a name of 300,000 characters",
+        "GetJobIDFromJobName",
+        pb.GetJobIDFromJobNameRequest(job_name=_LONG),
+        NOT_FOUND,
+    ),
     # -- pools
     Grpc("no pool", "CreateJob", create(pool=None), INVALID, "spec.respool_id"),
     Grpc("an empty pool", "CreateJob", create(pool=""), INVALID, "spec.respool_id"),
     Grpc("the root", "CreateJob", create(pool="root"), INVALID, "spec.respool_id"),
     Grpc("a path for a pool", "CreateJob", create(pool="/DefaultResPool"), NOT_FOUND),
     Grpc("a pool of 300,000 characters", "CreateJob", create(pool=_LONG), NOT_FOUND),
-    Grpc("another pool", "ReplaceJob", of(pb.ReplaceJobRequest, spec=stateless.JobSpec(respool_id={"value": "root"}, default_spec=spec().default_spec)), INVALID, "spec.respool_id"),
-    Grpc("no pool any more", "GetReplaceJobDiff", of(pb.GetReplaceJobDiffRequest, spec=stateless.JobSpec(default_spec=spec().default_spec)), INVALID, "spec.respool_id"),
+    Grpc(
+        "another pool",
+        "ReplaceJob",
+        of(
+            pb.ReplaceJobRequest,
+            spec=stateless.JobSpec(respool_id={"value": "root"}, default_spec=spec().default_spec),
+        ),
+        INVALID,
+        "spec.respool_id",
+    ),
+    Grpc(
+        "no pool any more",
+        "GetReplaceJobDiff",
+        of(pb.GetReplaceJobDiffRequest, spec=stateless.JobSpec(default_spec=spec().default_spec)),
+        INVALID,
+        "spec.respool_id",
+    ),
     # -- secrets
-    Grpc("a secret", "CreateJob", create(secrets=[peloton.Secret(path="/x", value={"data": b"eA=="})]), INVALID, "secrets"),
+    Grpc(
+        "a secret",
+        "CreateJob",
+        create(secrets=[peloton.Secret(path="/x", value={"data": b"eA=="})]),
+        INVALID,
+        "secrets",
+    ),
     # -- versions
     *(
-        Grpc(f"version {text!r} to read", "GetJob", of(pb.GetJobRequest, version=text), INVALID, "version.value")
-        for text in ("", "1", "1-1", "1-1-1-1", "x-1-1", "1-1-", "+1-1-1", "1-1-1\n", "٢-1-1", "9" * 30 + "-1-1", _LONG)
+        Grpc(
+            f"version {text!r} to read",
+            "GetJob",
+            of(pb.GetJobRequest, version=text),
+            INVALID,
+            "version.value",
+        )
+        for text in (
+            "",
+            "1",
+            "1-1",
+            "1-1-1-1",
+            "x-1-1",
+            "1-1-",
+            "+1-1-1",
+            "1-1-1\n",
+            "٢-1-1",
+            "9" * 30 + "-1-1",
+            _LONG,
+        )
     ),
     Grpc("a version that never was", "GetJob", of(pb.GetJobRequest, version="2-1-1"), NOT_FOUND),
     Grpc("the version before the first", "GetJob", of(pb.GetJobRequest, version="0-0-0"), NOT_FOUND),
@@ -222,64 +292,283 @@ GRPC = (
     # -- queries of jobs
     Grpc("a state that is none", "QueryJobs", jobs(job_states=[99]), INVALID, "spec.job_states"),
     Grpc("the state INVALID", "QueryJobs", jobs(job_states=[0]), INVALID, "spec.job_states"),
-    Grpc("a negative state", "QueryJobs", b"\x0a\x0c\x22\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", INVALID, "spec.job_states"),
+    Grpc(
+        "a negative state",
+        "QueryJobs",
+        b"\x0a\x0c\x22\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        INVALID,
+        "spec.job_states",
+    ),
     Grpc("an unknown pool", "QueryJobs", jobs(respool={"value": "/nowhere"}), INVALID, "spec.respool"),
     Grpc("a relative pool", "QueryJobs", jobs(respool={"value": "DefaultResPool"}), INVALID, "spec.respool"),
-    Grpc("a pool of 300,000 slashes", "QueryJobs", jobs(respool={"value": "/" * 300_000}), INVALID, "spec.respool"),
-    Grpc("a range without an end", "QueryJobs", jobs(creation_time_range={"min": {"seconds": 1}}), INVALID, "spec.creation_time_range.max"),
-    Grpc("a range without a beginning", "QueryJobs", jobs(completion_time_range={"max": {"seconds": 1}}), INVALID, "spec.completion_time_range.min"),
-    Grpc("a range backwards", "QueryJobs", jobs(creation_time_range={"min": {"seconds": 2}, "max": {"seconds": 1}}), INVALID, "spec.creation_time_range.max"),
-    Grpc("a time beyond all calendars", "QueryJobs", jobs(creation_time_range={"min": {"seconds": 1}, "max": _OUTSIDE}), INVALID, "spec.creation_time_range"),
-    Grpc("a time before all calendars", "QueryJobs", jobs(completion_time_range={"min": {"seconds": -(2**62)}, "max": {"seconds": 1}}), INVALID, "spec.completion_time_range"),
-    Grpc("an unknown property", "QueryJobs", jobs(pagination={"order_by": _order("id")}), INVALID, "spec.pagination.order_by[0].property"),
-    Grpc("an unknown property behind a known one", "QueryJobs", jobs(pagination={"order_by": _order("name", "x")}), INVALID, "spec.pagination.order_by[1].property"),
-    Grpc("an empty property", "QueryJobs", jobs(pagination={"order_by": [{}]}), INVALID, "spec.pagination.order_by[0].property"),
-    Grpc("a property of 300,000 characters", "QueryJobs", jobs(pagination={"order_by": _order(_LONG)}), INVALID, "spec.pagination.order_by[0].property"),
+    Grpc(
+        "a pool of 300,000 slashes",
+        "QueryJobs",
+        jobs(respool={"value": "/" * 300_000}),
+        INVALID,
+        "spec.respool",
+    ),
+    Grpc(
+        "a range without an end",
+        "QueryJobs",
+        jobs(creation_time_range={"min": {"seconds": 1}}),
+        INVALID,
+        "spec.creation_time_range.max",
+    ),
+    Grpc(
+        "a range without a beginning",
+        "QueryJobs",
+        jobs(completion_time_range={"max": {"seconds": 1}}),
+        INVALID,
+        "spec.completion_time_range.min",
+    ),
+    Grpc(
+        "a range backwards",
+        "QueryJobs",
+        jobs(creation_time_range={"min": {"seconds": 2}, "max": {"seconds": 1}}),
+        INVALID,
+        "spec.creation_time_range.max",
+    ),
+    Grpc(
+        "a time beyond all calendars",
+        "QueryJobs",
+        jobs(creation_time_range={"min": {"seconds": 1}, "max": _OUTSIDE}),
+        INVALID,
+        "spec.creation_time_range",
+    ),
+    Grpc(
+        "a time before all calendars",
+        "QueryJobs",
+        jobs(completion_time_range={"min": {"seconds": -(2**62)}, "max": {"seconds": 1}}),
+        INVALID,
+        "spec.completion_time_range",
+    ),
+    Grpc(
+        "an unknown property",
+        "QueryJobs",
+        jobs(pagination={"order_by": _order("id")}),
+        INVALID,
+        "spec.pagination.order_by[0].property",
+    ),
+    Grpc(
+        "an unknown property behind a known one",
+        "QueryJobs",
+        jobs(pagination={"order_by": _order("name", "x")}),
+        INVALID,
+        "spec.pagination.order_by[1].property",
+    ),
+    Grpc(
+        "an empty property",
+        "QueryJobs",
+        jobs(pagination={"order_by": [{}]}),
+        INVALID,
+        "spec.pagination.order_by[0].property",
+    ),
+    Grpc(
+        "a property of 300,000 characters",
+        "QueryJobs",
+        jobs(pagination={"order_by": _order(_LONG)}),
+        INVALID,
+        "spec.pagination.order_by[0].property",
+    ),
     # -- queries of pods
-    Grpc("a pod's state that is none", "QueryPods", of(pb.QueryPodsRequest, spec={"pod_states": [77]}), INVALID, "spec.pod_states"),
-    Grpc("an unknown property of pods", "QueryPods", of(pb.QueryPodsRequest, pagination={"order_by": _order("id")}), INVALID, "pagination.order_by[0].property"),
-    Grpc("an unknown property in the spec", "QueryPods", of(pb.QueryPodsRequest, spec={"pagination": {"order_by": _order("id")}}), INVALID, "spec.pagination.order_by[0].property"),
+    Grpc(
+        "a pod's state that is none",
+        "QueryPods",
+        of(pb.QueryPodsRequest, spec={"pod_states": [77]}),
+        INVALID,
+        "spec.pod_states",
+    ),
+    Grpc(
+        "an unknown property of pods",
+        "QueryPods",
+        of(pb.QueryPodsRequest, pagination={"order_by": _order("id")}),
+        INVALID,
+        "pagination.order_by[0].property",
+    ),
+    Grpc(
+        "an unknown property in the spec",
+        "QueryPods",
+        of(pb.QueryPodsRequest, spec={"pagination": {"order_by": _order("id")}}),
+        INVALID,
+        "spec.pagination.order_by[0].property",
+    ),
     # -- pods
     *(
-        Grpc(f"{name} of {text[-10:]!r}", name, about(getattr(pods, f"{name}Request"), text), INVALID, "pod_name.value")
-        for name in ("GetPod", "StartPod", "StopPod", "RestartPod", "GetPodEvents", "BrowsePodSandbox", "RefreshPod", "GetPodCache", "DeletePodEvents")
+        Grpc(
+            f"{name} of {text[-10:]!r}",
+            name,
+            about(getattr(pods, f"{name}Request"), text),
+            INVALID,
+            "pod_name.value",
+        )
+        for name in (
+            "GetPod",
+            "StartPod",
+            "StopPod",
+            "RestartPod",
+            "GetPodEvents",
+            "BrowsePodSandbox",
+            "RefreshPod",
+            "GetPodCache",
+            "DeletePodEvents",
+        )
         for text in ("", JOB, f"{JOB}-x", f"{JOB}-{'1' * 40}")
     ),
     Grpc("an unknown pod", "GetPod", about(pods.GetPodRequest, f"{JOB}-1"), NOT_FOUND),
     Grpc("a pod of nobody", "StopPod", about(pods.StopPodRequest, f"{NOBODY}-0"), NOT_FOUND),
     Grpc("a pod of 300,000 characters", "StartPod", about(pods.StartPodRequest, f"{_LONG}-0"), NOT_FOUND),
-    Grpc("a run of another pod", "GetPodEvents", about(pods.GetPodEventsRequest, pod_id={"value": f"{NOBODY}-0-1"}), INVALID, "pod_id.value"),
-    Grpc("run 0", "BrowsePodSandbox", about(pods.BrowsePodSandboxRequest, pod_id={"value": f"{JOB}-0-0"}), INVALID, "pod_id.value"),
-    Grpc("a run of 30 digits", "GetPodEvents", about(pods.GetPodEventsRequest, pod_id={"value": f"{JOB}-0-{'1' * 30}"}), INVALID, "pod_id.value"),
-    Grpc("a run that never was", "GetPodEvents", about(pods.GetPodEventsRequest, pod_id={"value": f"{JOB}-0-7"}), NOT_FOUND),
-    Grpc("no run to delete events of", "DeletePodEvents", about(pods.DeletePodEventsRequest), INVALID, "pod_id"),
+    Grpc(
+        "a run of another pod",
+        "GetPodEvents",
+        about(pods.GetPodEventsRequest, pod_id={"value": f"{NOBODY}-0-1"}),
+        INVALID,
+        "pod_id.value",
+    ),
+    Grpc(
+        "run 0",
+        "BrowsePodSandbox",
+        about(pods.BrowsePodSandboxRequest, pod_id={"value": f"{JOB}-0-0"}),
+        INVALID,
+        "pod_id.value",
+    ),
+    Grpc(
+        "a run of 30 digits",
+        "GetPodEvents",
+        about(pods.GetPodEventsRequest, pod_id={"value": f"{JOB}-0-{'1' * 30}"}),
+        INVALID,
+        "pod_id.value",
+    ),
+    Grpc(
+        "a run that never was",
+        "GetPodEvents",
+        about(pods.GetPodEventsRequest, pod_id={"value": f"{JOB}-0-7"}),
+        NOT_FOUND,
+    ),
+    Grpc(
+        "no run to delete events of", "DeletePodEvents", about(pods.DeletePodEventsRequest), INVALID, "pod_id"
+    ),
     # -- logs
     Grpc("a log of nothing", "ReadLog", b"", INVALID, "pod_name.value"),
-    Grpc("a log of another pod's run", "DownloadLog", about(logs.ReadLogRequest, pod_id={"value": "x"}), INVALID, "pod_id.value"),
+    Grpc(
+        "a log of another pod's run",
+        "DownloadLog",
+        about(logs.ReadLogRequest, pod_id={"value": "x"}),
+        INVALID,
+        "pod_id.value",
+    ),
     Grpc("an unknown stream", "ReadLog", about(logs.ReadLogRequest, stream=5), INVALID, "stream"),
-    Grpc("lines and an offset", "DownloadLog", about(logs.ReadLogRequest, offset=-1, tail_lines=1), INVALID, "tail_lines"),
-    Grpc("a log of an unknown run", "ReadLog", about(logs.ReadLogRequest, pod_id={"value": f"{JOB}-0-9"}), NOT_FOUND),
+    Grpc(
+        "lines and an offset",
+        "DownloadLog",
+        about(logs.ReadLogRequest, offset=-1, tail_lines=1),
+        INVALID,
+        "tail_lines",
+    ),
+    Grpc(
+        "a log of an unknown run",
+        "ReadLog",
+        about(logs.ReadLogRequest, pod_id={"value": f"{JOB}-0-9"}),
+        NOT_FOUND,
+    ),
     # -- watches
     Grpc("a watch of nothing", "Watch", b"", INVALID, "stateless_job_filter"),
-    Grpc("a watch from a revision", "Watch", watches.WatchRequest(start_revision=1, pod_filter=watch.PodFilter()), StatusCode.OUT_OF_RANGE),
-    Grpc("a watch from the greatest revision", "Watch", watches.WatchRequest(start_revision=2**64 - 1), StatusCode.OUT_OF_RANGE),
+    Grpc(
+        "a watch from a revision",
+        "Watch",
+        watches.WatchRequest(start_revision=1, pod_filter=watch.PodFilter()),
+        StatusCode.OUT_OF_RANGE,
+    ),
+    Grpc(
+        "a watch from the greatest revision",
+        "Watch",
+        watches.WatchRequest(start_revision=2**64 - 1),
+        StatusCode.OUT_OF_RANGE,
+    ),
     Grpc("no watch to cancel", "Cancel", b"", NOT_FOUND),
     Grpc("an unknown watch to cancel", "Cancel", watches.CancelRequest(watch_id=_LONG), NOT_FOUND),
     # -- pools
     Grpc("no path", "LookupResourcePoolID", b"", INVALID, "path"),
-    Grpc("a relative path", "LookupResourcePoolID", pools.LookupResourcePoolIDRequest(path={"value": "x"}), INVALID, "path"),
-    Grpc("a path with a slash behind", "LookupResourcePoolID", pools.LookupResourcePoolIDRequest(path={"value": "/x/"}), INVALID, "path"),
-    Grpc("a path of 300,000 characters", "LookupResourcePoolID", pools.LookupResourcePoolIDRequest(path={"value": f"/{_LONG}"}), INVALID, "path"),
-    Grpc("an unknown path", "LookupResourcePoolID", pools.LookupResourcePoolIDRequest(path={"value": "/x"}), NOT_FOUND),
-    Grpc("an unknown pool to read", "GetResourcePool", pools.GetResourcePoolRequest(respool_id={"value": "x"}), NOT_FOUND),
+    Grpc(
+        "a relative path",
+        "LookupResourcePoolID",
+        pools.LookupResourcePoolIDRequest(path={"value": "x"}),
+        INVALID,
+        "path",
+    ),
+    Grpc(
+        "a path with a slash behind",
+        "LookupResourcePoolID",
+        pools.LookupResourcePoolIDRequest(path={"value": "/x/"}),
+        INVALID,
+        "path",
+    ),
+    Grpc(
+        "a path of 300,000 characters",
+        "LookupResourcePoolID",
+        pools.LookupResourcePoolIDRequest(path={"value": f"/{_LONG}"}),
+        INVALID,
+        "path",
+    ),
+    Grpc(
+        "an unknown path",
+        "LookupResourcePoolID",
+        pools.LookupResourcePoolIDRequest(path={"value": "/x"}),
+        NOT_FOUND,
+    ),
+    Grpc(
+        "an unknown pool to read",
+        "GetResourcePool",
+        pools.GetResourcePoolRequest(respool_id={"value": "x"}),
+        NOT_FOUND,
+    ),
     # -- specs
-    *(Grpc(f"CreateJob: {name}", "CreateJob", create(given), code, field) for name, given, code, field in SPECS),
-    *(Grpc(f"ReplaceJob: {name}", "ReplaceJob", of(pb.ReplaceJobRequest, spec=given), code, field) for name, given, code, field in SPECS[::3]),
-    *(Grpc(f"GetReplaceJobDiff: {name}", "GetReplaceJobDiff", of(pb.GetReplaceJobDiffRequest, spec=given), code, field) for name, given, code, field in SPECS[1::3]),
-    Grpc("PatchJob: two containers", "PatchJob", of(pb.PatchJobRequest, spec=SPECS[0][1]), UNIMPLEMENTED, f"{_SPEC}.containers"),
-    Grpc("PatchJob: revocable alone", "PatchJob", of(pb.PatchJobRequest, spec={"sla": {"revocable": True}}), INVALID, "spec.sla.revocable"),
-    Grpc("PatchJob: too many instances", "PatchJob", of(pb.PatchJobRequest, spec={"instance_count": 100_001}), INVALID, "spec.instance_count"),
-    Grpc("PatchJob: another pool", "PatchJob", of(pb.PatchJobRequest, spec={"respool_id": {"value": "x"}}), INVALID, "spec.respool_id"),
+    *(
+        Grpc(f"CreateJob: {name}", "CreateJob", create(given), code, field)
+        for name, given, code, field in SPECS
+    ),
+    *(
+        Grpc(f"ReplaceJob: {name}", "ReplaceJob", of(pb.ReplaceJobRequest, spec=given), code, field)
+        for name, given, code, field in SPECS[::3]
+    ),
+    *(
+        Grpc(
+            f"GetReplaceJobDiff: {name}",
+            "GetReplaceJobDiff",
+            of(pb.GetReplaceJobDiffRequest, spec=given),
+            code,
+            field,
+        )
+        for name, given, code, field in SPECS[1::3]
+    ),
+    Grpc(
+        "PatchJob: two containers",
+        "PatchJob",
+        of(pb.PatchJobRequest, spec=SPECS[0][1]),
+        UNIMPLEMENTED,
+        f"{_SPEC}.containers",
+    ),
+    Grpc(
+        "PatchJob: revocable alone",
+        "PatchJob",
+        of(pb.PatchJobRequest, spec={"sla": {"revocable": True}}),
+        INVALID,
+        "spec.sla.revocable",
+    ),
+    Grpc(
+        "PatchJob: too many instances",
+        "PatchJob",
+        of(pb.PatchJobRequest, spec={"instance_count": 100_001}),
+        INVALID,
+        "spec.instance_count",
+    ),
+    Grpc(
+        "PatchJob: another pool",
+        "PatchJob",
+        of(pb.PatchJobRequest, spec={"respool_id": {"value": "x"}}),
+        INVALID,
+        "spec.respool_id",
+    ),
 )
 
 _JOBS = "/v1alpha/jobs"
@@ -302,16 +591,60 @@ REST = (
     Rest("a negative count", "POST", _JOBS, _create(instanceCount=-1), INVALID, "instance"),
     Rest("a count beyond 32 bits", "POST", _JOBS, _create(instanceCount=2**32), INVALID, "instance"),
     Rest("a number for a map", "POST", _JOBS, _create(instanceSpec=[]), INVALID, "nstance"),
-    Rest("a key of the map that is no number", "POST", _JOBS, _create(instanceSpec={"x": {}}), INVALID, "nstance"),
+    Rest(
+        "a key of the map that is no number",
+        "POST",
+        _JOBS,
+        _create(instanceSpec={"x": {}}),
+        INVALID,
+        "nstance",
+    ),
     Rest("a list for a message", "POST", _JOBS, _create(sla=[]), INVALID, "sla"),
-    Rest("an unknown enum", "POST", f"{_JOBS}:query", {"spec": {"jobStates": ["JOB_STATE_NONE"]}}, INVALID, "tates"),
-    Rest("an enum's number that is none", "POST", f"{_JOBS}:query", {"spec": {"jobStates": [99]}}, INVALID, "tates"),
-    Rest("NaN in a limit", "POST", _JOBS, _create(defaultSpec={"containers": [{"entrypoint": {"value": "a"}, "resource": {"cpuLimit": "NaN"}}]}), INVALID, "resource.cpu_limit"),
+    Rest(
+        "an unknown enum",
+        "POST",
+        f"{_JOBS}:query",
+        {"spec": {"jobStates": ["JOB_STATE_NONE"]}},
+        INVALID,
+        "tates",
+    ),
+    Rest(
+        "an enum's number that is none",
+        "POST",
+        f"{_JOBS}:query",
+        {"spec": {"jobStates": [99]}},
+        INVALID,
+        "tates",
+    ),
+    Rest(
+        "NaN in a limit",
+        "POST",
+        _JOBS,
+        _create(
+            defaultSpec={"containers": [{"entrypoint": {"value": "a"}, "resource": {"cpuLimit": "NaN"}}]}
+        ),
+        INVALID,
+        "resource.cpu_limit",
+    ),
     Rest("no base64", "POST", _JOBS, {**_create(), "secrets": [{"value": {"data": "?"}}]}, INVALID, "data"),
-    Rest("a time that is none", "POST", f"{_JOBS}:query", {"spec": {"creationTimeRange": {"min": "yesterday"}}}, INVALID, "min"),
+    Rest(
+        "a time that is none",
+        "POST",
+        f"{_JOBS}:query",
+        {"spec": {"creationTimeRange": {"min": "yesterday"}}},
+        INVALID,
+        "min",
+    ),
     Rest("an unknown parameter", "GET", f"{_JOBS}:lookup?name=x", "", INVALID, "name"),
     Rest("a parameter twice", "GET", f"{_JOBS}:lookup?jobName=a&jobName=b", "", INVALID, "ame"),
-    Rest("a parameter that is no number", "GET", f"{_JOBS}/{JOB}/workflows?updatesLimit=x", "", INVALID, "pdates"),
+    Rest(
+        "a parameter that is no number",
+        "GET",
+        f"{_JOBS}/{JOB}/workflows?updatesLimit=x",
+        "",
+        INVALID,
+        "pdates",
+    ),
     Rest("a broken escape", "GET", f"{_JOBS}/%zz", "", INVALID, "job_id.value"),
     Rest("a path that is no UTF-8", "GET", f"{_JOBS}/%ff%fe", "", INVALID, "job_id.value"),
     Rest("an unknown job", "GET", f"{_JOBS}/{NOBODY}", "", NOT_FOUND),
