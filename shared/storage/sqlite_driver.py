@@ -10,6 +10,9 @@ from shared.storage.errors import FormatError, StoreError, StoreFull, StoreUnava
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _CACHE_KIB = 64 * 1024
+# A reader's cache is emptied by each commit of another connection, so it never gets to hold much: enough
+# for the upper levels of large trees, and little enough that its memory is used again and again.
+_READER_CACHE_KIB = 8 * 1024
 # Pages in the write-ahead log before it is merged into the file: 32 MB. The default of 1,000 would
 # merge, and sync, every few groups of commits.
 _CHECKPOINT_PAGES = 8192
@@ -27,14 +30,14 @@ def connect(path: Path, *, busy_timeout: float, read_only: bool = False) -> sqli
         cached_statements=512,
     )
     try:
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB if read_only else _CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-            # Not mapped: after a commit of another connection SQLite unmaps the whole file, and faulting
-            # pages in again costs three times what reading them does (docs/performance.md).
+            # Nor is it mapped: such a commit unmaps the whole file, and faulting pages in again costs
+            # three times what reading them does (docs/performance.md).
             connection.execute("PRAGMA mmap_size = 0")
     except sqlite3.Error:
         connection.close()
