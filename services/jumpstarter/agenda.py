@@ -39,6 +39,10 @@ class Agenda:
 
     # -- now
 
+    def __bool__(self) -> bool:
+        """Whether there may be something to look at now."""
+        return bool(self._first or self._waiting)
+
     @property
     def first(self) -> list[str]:
         """The names of those to look at before all that wait."""

@@ -317,24 +317,18 @@ class Engine:
 
     async def _settle(self) -> int:
         """Look at all that is new or due, until nothing is; answers as of when."""
-        looked = 0
         while True:
             now = self.now()
             self._note(now)
             if ending := self._ending(now):
                 await self._carry_out(ending, now)
-                continue
-            name = self._agenda.next(self._is_free)
-            if name is None:
-                return now
-            lease, made = self._look_at(name, now)
-            if lease is not None and outcome.acts(made, lease):
-                await self._carry_out([(lease, made)], now)
-                continue
-            self._agenda.done()
-            looked += 1
-            if looked % _BATCH == 0:
+            elif acting := self._acting(now):
+                await self._carry_out([acting], now)
+            elif self._agenda:
+                # It is long; others may do what needs no turn.
                 await asyncio.sleep(0)
+            else:
+                return now
 
     def _ending(self, now: int) -> list[tuple[pb.Lease, Decision]]:
         """A few of the leases that end now. Together: on a slow store many ends at once would be late."""
@@ -348,6 +342,21 @@ class Engine:
             if len(found) == _TOGETHER:
                 break
         return found
+
+    def _acting(self, now: int) -> tuple[pb.Lease, Decision] | None:
+        """The next that waits and about which there is something to write; not the one that ends, which
+        comes among the first."""
+        for _ in range(_BATCH):
+            name = self._agenda.next(self._is_free)
+            if name is None:
+                break
+            lease, made = self._look_at(name, now)
+            if isinstance(made, End):
+                self._agenda.put_first(name)
+            elif lease is not None and outcome.acts(made, lease):
+                return lease, made
+            self._agenda.done()
+        return None
 
     def _look_at(self, name: str, now: int) -> tuple[pb.Lease | None, Decision]:
         lease = self.lab.leases.get(name)

@@ -634,7 +634,7 @@ async def _all(*calls: Any) -> None:
 def test_the_lab_is_what_the_model_makes_of_it(soak: bool) -> None:
     """Without shrinking in the normal run: a step takes long enough to try thousands of them in vain."""
     chosen = settings(
-        max_examples=3000 if soak else 80,
+        max_examples=3000 if soak else 60,
         stateful_step_count=30,
         deadline=None,
         phases=[Phase.generate, Phase.shrink] if soak else [Phase.generate],

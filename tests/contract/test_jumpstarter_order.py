@@ -376,3 +376,29 @@ async def test_a_lease_that_a_peer_has_just_assigned_is_freed_with_its_exporter(
         await peer.engine.release(name("leases", "mine"), BY)
         assert (await stored(store, "mine")).ended
         assert await holder(store, "e1") == ""
+
+
+async def test_many_leases_that_end_at_once_are_few_commits() -> None:
+    """On a store that takes 50 ms for each they would be late otherwise, and everybody would wait."""
+    async with started() as (store, clock, (process,)):
+        await ann(process)
+        for number in range(40):
+            await exporter(process, f"e{number:02}")
+        for number in range(140):
+            await process.engine.create(wanted(f"l{number:03}", seconds=60 if number < 40 else 600), BY)
+        await process.idle()
+        before = await store.head()
+        disabled = []
+        for found in list(process.lab.exporters):
+            one = pb.Exporter()
+            one.CopyFrom(found)
+            one.enabled = False
+            disabled.append(one)
+        await put(store, *disabled)
+        await process.engine.settle()
+        assert len(process.lab.leases) == 40, "those that wait can have none any more"
+        assert await store.head() - before <= 1 + 2
+        clock.advance(60)
+        await process.engine.settle()
+        assert not process.lab.leases
+        assert await store.head() - before <= 1 + 2 + 1
