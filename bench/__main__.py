@@ -25,6 +25,7 @@ from bench import (
     meta_snapshot,
     meta_watch,
     mlflow,
+    pods,
     report,
     router,
     transports,
@@ -45,8 +46,14 @@ SECTIONS: Final[dict[str, Run]] = {
     "g": meta_watch.run,
     "h": meta_snapshot.run,
     "i": router.run,
+    "j": pods.run,
 }
-GROUPS: Final = {"pipelines": ("a", "b", "c"), "meta": ("d", "e", "f", "g", "h"), "jumpstarter": ("i",)}
+GROUPS: Final = {
+    "pipelines": ("a", "b", "c"),
+    "meta": ("d", "e", "f", "g", "h"),
+    "jumpstarter": ("i",),
+    "pods": ("j",),
+}
 # Sections that load servers with h2load.
 _LOADED: Final = ("a", "d")
 
@@ -60,7 +67,7 @@ def _arguments() -> argparse.Namespace:
         "--only",
         default="",
         help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
-        "e pages, f push-down, g watches, h snapshot (together: meta); i router (jumpstarter)",
+        "e pages, f push-down, g watches, h snapshot (together: meta); i router (jumpstarter); j pods (pods)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")

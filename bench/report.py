@@ -18,6 +18,7 @@ TITLES: Final = {
     "g": "(g) The catalogue: watch fan-out, beside etcd",
     "h": "(h) The catalogue: a snapshot of 10,000 regions (records per second)",
     "i": "(i) Jumpstarter's router, beside a relay that only copies",
+    "j": "(j) Pods: exports beside loops that stream ready bytes, queries beside the export of all, feeds",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 

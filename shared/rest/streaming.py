@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from shared.rest import body, errors
 from shared.rest.convert import Converter
 from shared.rest.style import Style
-from shared.rpc import status as statuses
+from shared.rpc.limit import Limit
 from shared.rpc.status import Status, StatusError
 
 # A loop that never yields holds up every other request of the process.
@@ -121,7 +121,7 @@ async def send(
     *,
     gzip: bool,
     patience: float | None,
-    limit: asyncio.Timeout,
+    limit: Limit,
 ) -> web.StreamResponse:
     """Answers 200 once there is a message, or after `patience` seconds, and then every message as it
     comes. What fails before that is raised. A client that went away ends it quietly; `limit` cuts it
@@ -133,11 +133,12 @@ async def send(
     except ConnectionError:
         # The client is gone: nobody is left to tell.
         pass
-    except TimeoutError as error:
-        expired = statuses.expired(limit, error)
+    except StatusError as error:
+        if limit.reason is None:
+            raise
         # What the method holds is free before its client has heard of it.
         await messages.aclose()
-        await sender.cut_off(expired)
+        await sender.cut_off(error)
     return sender.response
 
 
@@ -151,9 +152,7 @@ class _Sender:
             headers["Content-Encoding"] = "gzip"
         self.response = web.StreamResponse(headers=headers)
 
-    async def send(
-        self, messages: AsyncIterator[Any], patience: float | None, limit: asyncio.Timeout
-    ) -> None:
+    async def send(self, messages: AsyncIterator[Any], patience: float | None, limit: Limit) -> None:
         first = await first_of(messages, patience)
         try:
             await self.response.prepare(self._request)
@@ -164,14 +163,12 @@ class _Sender:
             if not first.done():
                 await stop(first)
 
-    async def _send_all(
-        self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: asyncio.Timeout
-    ) -> None:
+    async def _send_all(self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: Limit) -> None:
         unyielded = 0
         write, as_text = self.response.write, self._form.message
         try:
             message = await first
-            if limit.when() is not None:
+            if limit.is_set:
                 # A write that is cut off while it waits for the reader would cancel what all others,
                 # the last line's among them, wait for.
                 def write(data: Any) -> Any:
