@@ -27,6 +27,7 @@ from bench import (
     meta_snapshot,
     meta_watch,
     mlflow,
+    pods,
     report,
     router,
     transports,
@@ -49,12 +50,14 @@ SECTIONS: Final[dict[str, Run]] = {
     "i": router.run,
     "j": leases.run,
     "k": jobs_launch.run,
+    "l": pods.run,
 }
 GROUPS: Final = {
     "pipelines": ("a", "b", "c"),
     "meta": ("d", "e", "f", "g", "h"),
     "jumpstarter": ("i", "j"),
     "jobs": ("k",),
+    "pods": ("l",),
 }
 # Sections that load servers with h2load.
 _LOADED: Final = ("a", "d")
@@ -69,8 +72,8 @@ def _arguments() -> argparse.Namespace:
         "--only",
         default="",
         help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
-        "e pages, f push-down, g watches, h snapshot (together: meta); i router, "
-        "j leases (together: jumpstarter); k launches (jobs)",
+        "e pages, f push-down, g watches, h snapshot (together: meta); i router, j leases (together: "
+        "jumpstarter); k launches (jobs); l pods (pods)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")

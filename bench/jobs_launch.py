@@ -1,4 +1,4 @@
-"""(j) Pods that the process runtime launches, beside a bare loop of subprocess launches.
+"""(k) Pods that the process runtime launches, beside a bare loop of subprocess launches.
 
 Ours is the whole way: from the service's process over the keeper's socket to a process in a sandbox of
 its own, with its output in files, and back to an observation. The loop starts the same program with
@@ -53,7 +53,7 @@ def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
                 interleaved(sides, 1)  # warm
                 found = interleaved(sides, rounds)
                 yield result(
-                    "j",
+                    "k",
                     what,
                     "bare loop of launches",
                     found["ours"],

@@ -113,6 +113,11 @@ def relay(folder: Path) -> AbstractContextManager[Server]:
     return _ceiling("bench.relay", folder)
 
 
+def stream(folder: Path) -> AbstractContextManager[Server]:
+    """The handlers of `bench.stream` with the pods that stand in `folder`."""
+    return _ceiling("stream", folder)
+
+
 @contextmanager
 def _ceiling(module: str, folder: Path) -> Iterator[Server]:
     ports = folder / "ports.json"

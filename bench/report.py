@@ -20,6 +20,7 @@ TITLES: Final = {
     "i": "(i) Jumpstarter's router, beside a relay that only copies",
     "j": "(j) Jumpstarter's leases: large labs beside small ones (per second of server CPU, or by the clock)",
     "k": "(k) Pods on the process runtime, beside a bare loop of launches (per second)",
+    "l": "(l) Pods: exports beside loops that stream ready bytes, queries beside the export of all, feeds",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 

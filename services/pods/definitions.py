@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from services.pods import stored
 from services.pods.inventory import Inventory
 from services.pods.kinds import CLUSTER, DEPLOYMENT, POD, SCHEMA
 from shared.pb.roundhouse.pods.v1 import pods_pb2 as pb
@@ -23,11 +24,12 @@ class PodDefinition(Definition[pb.StoredPod]):
 
     inventory: Inventory = field(default_factory=Inventory)
 
+    def shown(self, body: bytes) -> bytes:
+        """Nobody needs a second copy of the pod, in base64."""
+        return stored.without_line(body)
+
     def _document(self, body: bytes) -> dict[str, Any]:
-        """People who look into the database need no second copy of the pod, in base64."""
-        found = self.parse(body)
-        found.ClearField("line")
-        return json_format.MessageToDict(found, preserving_proto_field_name=True)
+        return json_format.MessageToDict(self.parse(self.shown(body)), preserving_proto_field_name=True)
 
 
 def definitions(inventory: Inventory, parse_filter: Callable[[str], Node]) -> list[Definition[Any]]:
@@ -37,7 +39,7 @@ def definitions(inventory: Inventory, parse_filter: Callable[[str], Node]) -> li
             kind=POD,
             plural="pods",
             message=pb.StoredPod,
-            name=lambda stored: stored.pod.id,
+            name=lambda found: found.pod.id,
             schema=SCHEMA,
             parse_filter=parse_filter,
             namespace="namespace",

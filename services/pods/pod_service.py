@@ -18,7 +18,7 @@ from shared.pb.api.v1 import pod_service_pb2 as pb
 from shared.pb.api.v1.pagination_pb2 import SortOption
 from shared.pb.api.v1.search_service_pb2 import RawQuery
 from shared.rpc.method import Call
-from shared.storage.port import Order
+from shared.storage.port import Order, Record
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["PodService"]
 # Bytes of lines that go out at a time.
@@ -35,48 +35,63 @@ _ORDERS: Final[Mapping[str, str]] = {
 }
 
 
+class Scope:
+    """The namespaces that a caller may touch, which must stay what they were."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._identity = call.identity
+
+    def check(self) -> None:
+        """Raises PermissionDenied when they have changed."""
+        known, self._identity = self._identity, self._call.identity
+        if known is not self._identity and known.namespaces != self._identity.namespaces:
+            raise PermissionDenied("the namespaces that you may touch have changed; export again")
+
+
 class PodService:
     def __init__(self, pods: Pods, metrics: FeedMetrics) -> None:
         self._pods = pods
         self._exported = metrics.exported
 
     async def ExportPods(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[bytes, None]:
-        exported = self._exported.labels(call.transport)
-        async with aclosing(self._export(request, call)) as bodies:
-            async for body in bodies:
-                exported.inc()
-                yield stored.frame(body)
+        count, scope = 0, Scope(call)
+        try:
+            async with aclosing(await self._export(request, call)) as records:
+                async for record in records:
+                    count += 1
+                    yield stored.frame(record.body)
+                    scope.check()
+        finally:
+            self._exported.labels(call.transport).inc(count)
 
     async def export_lines(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[bytes, None]:
         """The lines of the same pods, in chunks."""
         exported = self._exported.labels(call.transport)
+        scope = Scope(call)
         lines: list[bytes] = []
         size = 0
-        async with aclosing(self._export(request, call)) as bodies:
-            async for body in bodies:
-                line = stored.line(body)
+        async with aclosing(await self._export(request, call)) as records:
+            async for record in records:
+                line = stored.line(record.body)
                 lines.append(line)
                 size += len(line)
                 if size >= CHUNK:
                     exported.inc(len(lines))
                     yield b"".join(lines)
+                    scope.check()
                     lines, size = [], 0
         if lines:
             exported.inc(len(lines))
             yield b"".join(lines)
 
-    async def _export(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[bytes, None]:
+    async def _export(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[Record, None]:
         if request.timeout < 0:
             raise DeadlineExceeded("context deadline exceeded")
-        if request.timeout:
-            call.end_after(request.timeout)
-        namespaces = call.identity.namespaces
-        selection = await self._pods.select(request.query, namespaces)
-        async with aclosing(self._pods.bodies(selection)) as bodies:
-            async for body in bodies:
-                if call.identity.namespaces != namespaces:
-                    raise PermissionDenied("the namespaces that you may touch have changed; export again")
-                yield body
+        if request.timeout and call.limit is not None:
+            call.limit.end_after(request.timeout, DeadlineExceeded("context deadline exceeded"))
+        selection = await self._pods.select(request.query, call.identity.namespaces)
+        return self._pods.records(selection)
 
     async def GetPods(self, request: RawQuery, call: Call) -> bytes:
         pagination = request.pagination
@@ -91,8 +106,8 @@ class PodService:
         selection = await self._pods.select(request.query, call.identity.namespaces, _order(request))
         found: list[bytes] = []
         skip, turn = pagination.offset, time.monotonic()
-        async with aclosing(self._pods.bodies(selection)) as bodies:
-            async for body in bodies:
+        async with aclosing(self._pods.records(selection)) as records:
+            async for record in records:
                 if skip:
                     skip -= 1
                     if time.monotonic() - turn > TURN:
@@ -100,7 +115,7 @@ class PodService:
                         turn = time.monotonic()
                     continue
                 # A response is a pod a frame, and so is a list of them: both are field 1.
-                found.append(stored.frame(body))
+                found.append(stored.frame(record.body))
                 if len(found) == limit:
                     break
         return b"".join(found)

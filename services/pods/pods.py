@@ -17,7 +17,7 @@ from shared.query.ast import EVERYTHING, And, In, Node
 from shared.query.evaluate import Predicate, compile, rank
 from shared.query.pushdown import narrow, pinned
 from shared.service.service import Clock
-from shared.storage.port import Order, Query, Store
+from shared.storage.port import Order, Query, Record, Store
 
 # The order of the export, by the pod's id at last.
 BY_DEPLOYMENT: Final = (Order("deployment_id"),)
@@ -59,38 +59,42 @@ class Pods:
         test = None if node == EVERYTHING or narrowed.exact else compile(node, SCHEMA)
         return Selection(revision, query, pinned(node, SCHEMA), test)
 
-    async def bodies(self, selection: Selection) -> AsyncGenerator[bytes, None]:
-        """The stored bodies, in order. Nothing is held between two batches."""
-        test, parse = selection.test, StoredPod.FromString
+    def records(self, selection: Selection) -> AsyncGenerator[Record, None]:
+        """In order. Nothing is held between two batches."""
         if selection.names is not None:
-            for body in await self._named(selection, selection.names):
-                yield body
-            return
-        turn = time.monotonic()
-        async with aclosing(self._store.scan(selection.query, at=selection.revision)) as records:
+            return self._named(selection, selection.names)
+        records = self._store.scan(selection.query, at=selection.revision)
+        return records if selection.test is None else self._tested(records, selection.test)
+
+    async def _tested(
+        self, records: AsyncGenerator[Record, None], test: Predicate
+    ) -> AsyncGenerator[Record, None]:
+        parse, turn = StoredPod.FromString, time.monotonic()
+        async with aclosing(records):
             async for record in records:
-                if test is None or test(parse(record.body)):
-                    yield record.body
+                if test(parse(record.body)):
+                    yield record
                 elif time.monotonic() - turn > TURN:
                     await asyncio.sleep(0)
                     turn = time.monotonic()
 
-    async def _named(self, selection: Selection, names: Sequence[str]) -> list[bytes]:
+    async def _named(self, selection: Selection, names: Sequence[str]) -> AsyncGenerator[Record, None]:
         test, query = selection.test, selection.query
-        kept: list[tuple[StoredPod, bytes]] = []
+        kept: list[tuple[StoredPod, Record]] = []
         for start in range(0, len(names), _NAMES):
-            records = await self._store.get_many(POD, names[start : start + _NAMES], at=selection.revision)
-            for record in records.values():
+            found = await self._store.get_many(POD, names[start : start + _NAMES], at=selection.revision)
+            for record in found.values():
                 stored = StoredPod.FromString(record.body)
                 if test is None or test(stored):
-                    kept.append((stored, record.body))
-        kept.sort(key=lambda one: one[0].pod.id, reverse=query.name_descending)
+                    kept.append((stored, record))
+        kept.sort(key=lambda one: one[1].name, reverse=query.name_descending)
         for order in reversed(query.order):
             kept.sort(
                 key=lambda one, index=order.index: rank(SCHEMA.values(one[0]).get(index)),  # type: ignore[misc]
                 reverse=order.descending,
             )
-        return [body for _, body in kept]
+        for _, record in kept:
+            yield record
 
 
 def _ordered(query: Query, order: Sequence[Order]) -> Query:

@@ -51,6 +51,12 @@ def line(body: bytes) -> bytes:
     return body[at : at + size]
 
 
+def without_line(body: bytes) -> bytes:
+    """The StoredPod without its line."""
+    end = _end(body, 0)
+    return body[:end] + body[_end(body, end) :]
+
+
 def _end(body: bytes, start: int) -> int:
     """Behind the length-delimited field that starts at `start`."""
     size, at = _varint(body, start + 1)

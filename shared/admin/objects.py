@@ -23,7 +23,8 @@ def packed(definition: Definition, body: bytes | None) -> any_pb2.Any | None:
     """The body as an Any, without parsing it."""
     if body is None:
         return None
-    return any_pb2.Any(type_url=_PREFIX + definition.message.DESCRIPTOR.full_name, value=body)
+    name = definition.message.DESCRIPTOR.full_name
+    return any_pb2.Any(type_url=_PREFIX + name, value=definition.shown(body))
 
 
 def shown(definition: Definition, record: Record) -> pb.Object:
@@ -56,8 +57,8 @@ def _bytes(message: Message | None) -> bytes | None:
 
 def version(definition: Definition, found: Version) -> pb.Version:
     change = found.change
-    before = None if change.before is None else definition.parse(change.before)
-    after = None if change.after is None else definition.parse(change.after)
+    before = None if change.before is None else definition.parse(definition.shown(change.before))
+    after = None if change.after is None else definition.parse(definition.shown(change.after))
     return pb.Version(
         revision=found.revision,
         time=time(found.at),

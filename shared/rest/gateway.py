@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from shared.rest.path_template import Found, Missed, Router, parse
 from shared.rest.style import GOOGLE, Style
 from shared.rest.transcode import Transcoder
 from shared.rpc.interceptors import REQUEST_ID
+from shared.rpc.limit import Limit
 from shared.rpc.method import Metadata, Method
 from shared.rpc.status import Status
 
@@ -51,7 +51,7 @@ class Calls(Protocol):
         read: Callable[[], Any],
         metadata: Metadata,
         transport: str,
-        limit: asyncio.Timeout | None = None,
+        limit: Limit,
     ) -> AsyncGenerator[Message | bytes, None]: ...
 
 
@@ -172,7 +172,7 @@ class Gateway:
         events: bool,
         indent: bool,
     ) -> web.StreamResponse:
-        style, method, limit = route.style, route.method, asyncio.timeout(None)
+        style, method, limit = route.style, route.method, Limit()
         form: streaming.Form
         if method.response is HttpBody:
             form = streaming.Bytes()

@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from shared.rest import body, errors
 from shared.rest.convert import Converter
 from shared.rest.style import Style
-from shared.rpc import status as statuses
+from shared.rpc.limit import Limit
 from shared.rpc.status import Status, StatusError
 
 # A loop that never yields holds up every other request of the process.
@@ -142,7 +142,7 @@ async def send(
     *,
     gzip: bool,
     patience: float | None,
-    limit: asyncio.Timeout,
+    limit: Limit,
 ) -> web.StreamResponse:
     """Answers 200 once there is a message, or after `patience` seconds, and then every message as it
     comes. What fails before that is raised. A client that went away ends it quietly; `limit` cuts it
@@ -155,11 +155,12 @@ async def send(
         # The client is gone, or is to see that something is missing.
         if request.transport is not None:
             request.transport.abort()
-    except TimeoutError as error:
-        expired = statuses.expired(limit, error)
+    except StatusError as error:
+        if limit.reason is None:
+            raise
         # What the method holds is free before its client has heard of it.
         await messages.aclose()
-        await sender.cut_off(expired)
+        await sender.cut_off(error)
     return sender.response
 
 
@@ -173,9 +174,7 @@ class _Sender:
             headers["Content-Encoding"] = "gzip"
         self.response = web.StreamResponse(headers=headers)
 
-    async def send(
-        self, messages: AsyncIterator[Any], patience: float | None, limit: asyncio.Timeout
-    ) -> None:
+    async def send(self, messages: AsyncIterator[Any], patience: float | None, limit: Limit) -> None:
         first = await first_of(messages, patience)
         if isinstance(self._form, Bytes) and first.done():
             self._form.begins_with(first.result())
@@ -189,14 +188,12 @@ class _Sender:
             if not first.done():
                 await stop(first)
 
-    async def _send_all(
-        self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: asyncio.Timeout
-    ) -> None:
+    async def _send_all(self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: Limit) -> None:
         unyielded = 0
         write, as_text = self.response.write, self._form.message
         try:
             message = await first
-            if limit.when() is not None:
+            if limit.is_set:
                 # A write that is cut off while it waits for the reader would cancel what all others,
                 # the last line's among them, wait for.
                 def write(data: Any) -> Any:

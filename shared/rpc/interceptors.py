@@ -21,7 +21,7 @@ from grpc import StatusCode
 from shared.auth.policy import authorize
 from shared.errors import ResourceExhausted, Unauthenticated, Unavailable
 from shared.rpc import status as statuses
-from shared.rpc.deadline import Deadline
+from shared.rpc.limit import Limit
 from shared.rpc.method import PUBLIC, Authenticator, Call, Metadata, Method
 from shared.rpc.metrics import RpcMetrics
 from shared.rpc.status import Status, StatusError
@@ -85,14 +85,11 @@ class Pipeline:
             self._metrics.ended(method, transport, code)
 
     async def stream(
-        self,
-        method: Method,
-        read: Callable[[], Any],
-        metadata: Metadata,
-        transport: str,
-        limit: asyncio.Timeout | None = None,
+        self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str, limit: Limit
     ) -> AsyncGenerator[Message | bytes, None]:
-        """`limit` is what the transport has around the whole stream; the handler may set it."""
+        """`limit` is what the transport has around the whole stream: it ends when the caller's token
+        expires, when the stream is too old, or when the handler says. Before a message goes out it is
+        cut off once the token is revoked or its role no longer allows the call."""
         code = StatusCode.CANCELLED
         call = Call(method, metadata[REQUEST_ID], metadata, transport, limit=limit)
         sent = self._metrics.sent(method, transport)
@@ -103,34 +100,38 @@ class Pipeline:
             if self._streams > self._max_streams:
                 raise ResourceExhausted(f"this process serves {self._max_streams} streams already")
             await self._admit(call)
-            opened = checked = time.monotonic()
-            deadline.set(*self._until(call, opened))
+            self._bound(call, limit)
+            checked = time.monotonic()
             async with contextlib.aclosing(method.handler(read(), call)) as answers:
-                while True:
-                    try:
-                        with deadline:
-                            message = await anext(answers)
-                    except StopAsyncIteration:
-                        break
+                async for message in answers:
                     # A revoked token, or a role that no longer allows the call, ends the stream too.
                     if (now := time.monotonic()) - checked > _RECHECK:
                         await self._admit(call)
-                        deadline.set(*self._until(call, opened))
                         checked = now
                     sent[0] += 1
                     yield message
             code = StatusCode.OK
+        except (asyncio.CancelledError, GeneratorExit):
+            if limit.reason is not None:
+                code = self._failed(call, limit.reason).code
+            raise
         except Exception as error:
             failed = self._failed(call, error)
             code = failed.code
             raise StatusError(failed) from error
         finally:
-            deadline.cancel()
-            if limit is not None and limit.expired():
-                code = StatusCode.DEADLINE_EXCEEDED
             self._streams -= 1
             self._metrics.streams.set(self._streams)
             self._metrics.ended(method, transport, code)
+
+    def _bound(self, call: Call, limit: Limit) -> None:
+        """Sets what the pipeline itself ends a stream by."""
+        if self._max_stream_age:
+            old = Unavailable("the stream has reached its greatest age; open it anew")
+            limit.end_after(self._max_stream_age, old)
+        if call.method.permission != PUBLIC and call.identity.expires_at is not None:
+            expired = Unauthenticated("the bearer token is expired: it ran out while the stream was open")
+            limit.end_after(call.identity.expires_at - time.time(), expired)
 
     async def _admit(self, call: Call) -> None:
         if call.method.permission == PUBLIC:
@@ -138,15 +139,6 @@ class Pipeline:
         authenticator = call.method.authenticator or self._authenticator
         call.identity = await authenticator.authenticate(call.metadata)
         authorize(call.identity, call.method.permission)
-
-    def _until(self, call: Call, opened: float) -> tuple[float | None, Exception]:
-        """How many seconds the stream may go on (None: for ever), and what ends it then."""
-        expires_at, age = call.identity.expires_at, self._max_stream_age
-        token = None if expires_at is None else expires_at - time.time()
-        if age and (token is None or opened + age - time.monotonic() < token):
-            old = Unavailable("the stream has reached its greatest age; open it anew")
-            return opened + age - time.monotonic(), old
-        return token, Unauthenticated("the bearer token is expired: it ran out while the stream was open")
 
     def _failed(self, call: Call, error: Exception) -> Status:
         found = statuses.of(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from shared.auth.identity import ANONYMOUS, Identity
 from shared.auth.permissions import PUBLIC as PUBLIC
+from shared.rpc.limit import Limit
 from shared.storage.port import Author
 
 
@@ -104,13 +104,8 @@ class Call:
     metadata: Metadata
     transport: str  # "grpc" or "rest"
     identity: Identity = ANONYMOUS
-    # Of a stream: what cuts it off, at any point, also while its reader is slow.
-    limit: asyncio.Timeout | None = None
-
-    def end_after(self, seconds: float) -> None:
-        """Let the stream end with DeadlineExceeded so many seconds from now."""
-        if self.limit is not None:
-            self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
+    # Of a stream: what ends it in time, also while its reader is slow.
+    limit: Limit | None = None
 
     def author(self, action: str) -> Author:
         """For a commit: `action` is `subject:verb`, for example "experiment:archive"."""

@@ -13,8 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from shared.errors import InvalidArgument
-from shared.rpc import status as statuses
 from shared.rpc.interceptors import REQUEST_ID, Pipeline, request_id
+from shared.rpc.limit import Limit
 from shared.rpc.method import Metadata, MetadataDict, Method
 from shared.rpc.status import Status, StatusError
 
@@ -156,7 +156,7 @@ class GrpcServer:
             return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
         async def stream(request: Any, context: Any) -> None:
-            metadata, limit = _metadata(context), asyncio.timeout(None)
+            metadata, limit = _metadata(context), Limit()
             answers = pipeline.stream(method, reader(request), metadata, "grpc", limit)
             try:
                 async with limit, contextlib.aclosing(answers):
@@ -166,8 +166,6 @@ class GrpcServer:
                         )
             except StatusError as error:
                 await abort(request, context, metadata, error)
-            except TimeoutError as error:
-                await abort(request, context, metadata, statuses.expired(limit, error))
             except grpc.aio.InternalError as error:
                 # The client went away while a message was on its way to it.
                 raise asyncio.CancelledError from error

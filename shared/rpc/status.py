@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -118,13 +117,6 @@ def of(error: BaseException) -> Status:
         message = _summary(shown, len(violations))
     message = shortened(message, _MESSAGE)
     return Status(code, message, _details(error, reason, message, shown))
-
-
-def expired(limit: asyncio.Timeout, error: TimeoutError) -> StatusError:
-    """The error of a stream that `limit` has cut off. Raises `error` when it was not `limit`."""
-    if not limit.expired():
-        raise error
-    return StatusError(of(errors.DeadlineExceeded("context deadline exceeded")))
 
 
 def shortened(text: str, most: int) -> str:

@@ -17,7 +17,7 @@ from shared.pb.api.v1.pagination_pb2 import AggregateBy, SortOption
 from shared.pb.api.v1.pod_service_pb2 import ExportPodRequest
 from shared.pb.api.v1.search_service_pb2 import RawQuery
 from shared.pb.roundhouse.admin.v1 import admin_pb2
-from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment
+from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment, StoredPod
 from shared.pb.storage.pod_pb2 import Pod
 from tests.contract.pods_yard import (
     CLUSTER,
@@ -391,6 +391,15 @@ async def test_the_admin_api_speaks_the_query_language(yard: Yard) -> None:
     ]
     assert await listed("pod_cluster") == [CLUSTER]
     assert await listed("pod_deployment", 'name = "shop-3"') == [deployment_id(3)]
+
+
+async def test_the_admin_api_shows_no_lines(yard: Yard) -> None:
+    request = admin_pb2.GetRequest(kind="pod", name=LONE.id)
+    found = StoredPod.FromString((await yard.admin.Get(request, metadata=yard.metadata())).body.value)
+    assert (found.pod, found.line, found.source) == (LONE, b"", "import")
+    history = admin_pb2.HistoryRequest(kind="pod", name=LONE.id)
+    (version,) = (await yard.admin.History(history, metadata=yard.metadata())).versions
+    assert StoredPod.FromString(version.after.value) == found
 
 
 async def test_a_compressed_feed_of_the_export_changes_nothing(yard: Yard) -> None:

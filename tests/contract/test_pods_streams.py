@@ -75,6 +75,11 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
+def connections() -> int:
+    """That the HTTP server serves."""
+    return sum("RequestHandler.start" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
 class Reader:
     """A client of HTTP that reads when it is told to, into small buffers."""
 
@@ -158,9 +163,9 @@ async def test_a_reader_that_never_comes_back_loses_the_connection(
 ) -> None:
     monkeypatch.setattr("shared.rest.streaming._LAST_WORD", 0.05)
     await fill(yard)
+    before = connections()
     async with reading(yard, "?timeout=1") as reader:
-        await until(lambda: yard.store.open_scans == 0)
-        await asyncio.sleep(0.2)
+        await until(lambda: yard.store.open_scans == 0 and connections() == before)
         with contextlib.suppress(ConnectionError):
             assert not (await reader.rest()).endswith(b"\r\n0\r\n\r\n")
 

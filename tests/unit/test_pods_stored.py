@@ -53,6 +53,8 @@ def test_the_parts_of_a_body(pod: Pod, source: str, updated_at: int) -> None:
     assert parsed.SerializeToString(deterministic=True) == body
     assert stored.frame(body) == ExportPodResponse(pod=pod).SerializeToString(deterministic=True)
     assert stored.line(body) == parsed.line
+    parsed.ClearField("line")
+    assert stored.without_line(body) == parsed.SerializeToString(deterministic=True)
 
 
 @given(_pods)
