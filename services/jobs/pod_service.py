@@ -56,7 +56,7 @@ class PodService:
         if not request.pod_id.value:
             raise InvalidArgument.at("pod_id", "must be set: the run whose events go")
         pod = await self._runs.pod(place)
-        number = names.parse_pod_id(request.pod_id.value, pod.name)
+        number = names.parse_pod_id(request.pod_id.value.lower(), pod.name)
         earlier = await self._runs.run(place, request.pod_id.value) if number != pod.run else None
         change = pod_lifecycle.delete_events(place.instance, number, earlier)
         await self._change(place, change, call, "pod_events:delete")
