@@ -4,6 +4,7 @@ is told stays consistent; and in the end everything can be deleted and nothing r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -83,7 +84,6 @@ odd_fields = st.sampled_from(
     [
         {"sla": stateless.SlaSpec(revocable=True)},
         {"resource": {"cpu_limit": -1.0}},
-        {"resource": {"gpu_limit": 1.0}},
         {"resource": {"cpu_limit": 1e9}},
     ]
 )
@@ -92,7 +92,16 @@ specs = st.builds(
     mostly(["run", "run2", "slow start", "slow end"], st.sampled_from(sorted(SCRIPTS))),
     st.integers(0, 4),
     st.integers(0, 7),
-    mostly([{}, {"checked": True}, {"sla": stateless.SlaSpec(maximum_unavailable_instances=1)}], odd_fields),
+    mostly(
+        [
+            {},
+            {},
+            {"checked": True},
+            {"resource": {"gpu_limit": 1.0}},
+            {"sla": stateless.SlaSpec(maximum_unavailable_instances=1)},
+        ],
+        odd_fields,
+    ),
 )
 small = st.integers(0, 3)
 rarely = mostly([False], st.just(True))
@@ -179,7 +188,7 @@ async def test_codes_and_consistency(
     seen: Counter[tuple[str, grpc.StatusCode]] = Counter()
     async with opened(tmp_path) as yard:
 
-        @settings(max_examples=scale(1500, 15000), deadline=None, derandomize=True)
+        @settings(max_examples=scale(1000, 10_000), deadline=None, derandomize=True)
         @given(step=steps)
         def check(step: Any) -> None:
             code = asyncio.run_coroutine_threadsafe(taken(yard, step), loop).result(timeout=20)
@@ -229,11 +238,12 @@ def consistent(found: pb.GetJobResponse) -> None:
 
 
 async def everything_goes(yard: Yard) -> None:
-    for id in IDS:
-        job = Job(yard, id, "")
-        if await job.exists():
-            job.version = (await job.status()).version.value
-            await job.delete(wait=False)
+    for batch in await yard.call("ListJobs", pb.ListJobsRequest()):
+        for summary in batch.jobs:
+            job = Job(yard, summary.job_id.value, summary.status.version.value)
+            # Some are on their way already.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await job.delete(wait=False)
             await job.until_gone(passing=10)
     assert yard.engine.all() == []
     for kind in ("job", "configuration", "pod", "run", "workflow", "step", "removed"):
