@@ -37,14 +37,17 @@ class Amount:
     def __sub__(self, other: Amount) -> Amount:
         return self + Amount(-other.cpu, -other.memory, -other.gpu)
 
-    def lacks(self, wanted: Amount) -> str:
-        """Of which `wanted` is more than this; empty when it fits."""
-        for name in ("cpu", "memory", "gpu"):
-            if getattr(wanted, name) > getattr(self, name) + _EPSILON:
-                return name
-        return ""
+    def lacks(self, wanted: Amount, used: Amount | None = None) -> str:
+        """Of which there is not enough left for `wanted` beside what is used; empty when it fits."""
+        taken = used or _NOTHING
+        if taken.cpu + wanted.cpu > self.cpu + _EPSILON:
+            return "cpu"
+        if taken.memory + wanted.memory > self.memory + _EPSILON:
+            return "memory"
+        return "gpu" if taken.gpu + wanted.gpu > self.gpu + _EPSILON else ""
 
 
+_NOTHING: Final = Amount()
 UNLIMITED: Final = Amount(float("inf"), float("inf"), float("inf"))
 
 
@@ -180,10 +183,10 @@ class Admission:
     def _short(self, request: Request) -> str:
         if len(self._admitted) >= self.capacity.pods:
             return f"The node runs {self.capacity.pods} pods, which is all that it may"
-        if lacking := (self._whole() - self._node).lacks(request.amount):
+        if lacking := self._whole().lacks(request.amount, self._node):
             return f"The node has not enough {lacking} left"
         for pool in self._chain(request.pool):
-            if lacking := (self._limit(pool) - self.used(pool)).lacks(request.amount):
+            if lacking := self._limit(pool).lacks(request.amount, self.used(pool)):
                 return f"Pool {self._path(pool)} has not enough {lacking} left"
         return ""
 

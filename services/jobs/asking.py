@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -26,16 +27,26 @@ class Asker:
         """All of the job's requests, under its lock. What finds no answer stays among them; then raises
         RuntimeUnavailable, or whatever the runtime made of it. A run that turns out to be unknown is
         among the lost ones."""
-        failed: list[tuple[Request, BaseException]] = []
+        waiting = deque(active.requests)
+        active.requests.clear()
+        failed: list[tuple[Request, Exception]] = []
+
+        async def work() -> None:
+            while waiting and not (failed and isinstance(failed[-1][1], RuntimeUnavailable)):
+                request = waiting.popleft()
+                try:
+                    await self._one(active, request)
+                except Exception as error:
+                    failed.append((request, error))
+                except BaseException:
+                    waiting.appendleft(request)
+                    raise
+
         try:
-            while active.requests and not any(isinstance(e, RuntimeUnavailable) for _, e in failed):
-                batch = active.requests[:_AT_ONCE]
-                answers = await asyncio.gather(*(self._one(active, r) for r in batch), return_exceptions=True)
-                # Others may have been added meanwhile.
-                del active.requests[: len(batch)]
-                failed += [(r, e) for r, e in zip(batch, answers, strict=True) if e is not None]
+            await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(waiting)))))
         finally:
-            active.requests[:0] = [request for request, _ in failed]
+            # Others may have been added meanwhile.
+            active.requests[:0] = [*(request for request, _ in failed), *waiting]
         for _, error in failed:
             raise error
 

@@ -1,9 +1,9 @@
 """Which process writes jobs: one at a time, whatever happens to it.
 
 Among the processes of one data folder a file lock decides, which the death of its holder frees at once.
-Among folders a record does: its holder writes a heartbeat, and who has not seen one for a while takes
-over. Every commit of the writer checks that record, so one that was thought dead and comes back writes
-nothing.
+Among folders a record does: who waits asks now and then, the holder answers, and one that does not answer
+for a while is followed. Nobody writes anything where nobody waits. Every commit of the writer checks that
+record, so one that was thought dead and comes back writes nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE: Final = "jobs.lock"
-# Names of records: who writes, and that they still do.
+# Names of records: who writes, that somebody asks whether they still do, and that they do.
 TERM: Final = "term"
-HEARTBEAT: Final = "heartbeat"
-# Heartbeats in the time after which their silence counts.
-_BEATS: Final = 4
-_BY: Final = Author("controller", "controller:leader:beat")
+QUESTION: Final = "question"
+ANSWER: Final = "answer"
+# Looks at those in the time after which silence counts.
+_LOOKS: Final = 4
+_BY: Final = Author("controller", "controller:leader:answer")
 
 
 class FolderLock:
@@ -94,9 +95,11 @@ class Leader(Generic[T]):
         self._stack = AsyncExitStack()
         self._led: T | None = None
         self._fence: Check | None = None
-        # What was last seen of another one, and when by this process's own clock.
-        self._seen: tuple[int, int] = (0, 0)
-        self._seen_at = 0.0
+        # The question that was answered last.
+        self._answered = 0
+        # The question that was asked last, of which term, and when by this process's own clock.
+        self._asked = (0, 0)
+        self._asked_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Leader[T]:
@@ -137,11 +140,11 @@ class Leader(Generic[T]):
         return self._led
 
     async def _run(self) -> None:
-        beat = self._lapse / _BEATS
+        pause = self._lapse / _LOOKS
         while True:
-            await asyncio.sleep(beat)
+            await asyncio.sleep(pause)
             if self._led is not None:
-                await self._beat()
+                await self._answer()
                 continue
             try:
                 await self._attempt()
@@ -178,25 +181,38 @@ class Leader(Generic[T]):
         return Check(kinds.LEADER.name, TERM, commit.revision)
 
     async def _silent(self, term: int) -> bool:
-        """Whether nothing was heard of the holder for too long."""
-        beat = await self._store.get(kinds.LEADER.name, HEARTBEAT)
-        seen = (term, 0 if beat is None else beat.revision)
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, time.monotonic()
-        return time.monotonic() - self._seen_at > self._lapse
+        """Whether the holder of that term was asked and has not answered for too long."""
+        answer = await self._store.get(kinds.LEADER.name, ANSWER)
+        of, question = self._asked
+        answered = answer is not None and answer.revision > question
+        waited = time.monotonic() - self._asked_at > self._lapse
+        if of != term or (answered and waited):
+            self._asked = (term, await self._write(QUESTION))
+            self._asked_at = time.monotonic()
+            return False
+        return waited and not answered
 
-    async def _beat(self) -> None:
+    async def _answer(self) -> None:
+        """Go on writing, unless somebody else does by now; and say so to whoever asks."""
         assert self._fence is not None
-        body = pb.Leader(id=self._lock.id, heartbeat=self._clock()).SerializeToString()
         try:
-            put = Put(kinds.LEADER.name, HEARTBEAT, body)
-            await self._store.commit([put], checks=[self._fence], by=_BY)
-        except Conflict:
-            log.warning("another process writes jobs now")
-            await self._step_down()
+            term = await self._store.get(kinds.LEADER.name, TERM)
+            question = await self._store.get(kinds.LEADER.name, QUESTION)
+            if term is None or term.revision != self._fence.revision:
+                log.warning("another process writes jobs now")
+                await self._step_down()
+            elif question is not None and question.revision > self._answered:
+                await self._write(ANSWER, self._fence)
+                self._answered = question.revision
         except StoreError as error:
-            # Nobody else can write either, or they take over: the next beat finds out.
+            # Nobody else can write either, or they take over: the next look finds out.
             log.warning("cannot tell that this process writes jobs", extra={"error": str(error)})
+
+    async def _write(self, record: str, *checks: Check) -> int:
+        """Answers the revision."""
+        body = pb.Leader(id=self._lock.id, heartbeat=self._clock()).SerializeToString()
+        commit = await self._store.commit([Put(kinds.LEADER.name, record, body)], checks=checks, by=_BY)
+        return commit.revision
 
     async def _step_down(self) -> None:
         self._led, self._fence = None, None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from shared.errors import InvalidArgument
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _UUID_LENGTH: Final = 36
+_RUN: Final = re.compile(r"(.{36,})-(\d{1,10})-(\d{1,18})", re.ASCII)
 # Numbers in record names sort as text.
 _DIGITS: Final = 12
 _LARGEST: Final = 2**64 - 1
@@ -57,6 +59,12 @@ class Version:
         return cls(*numbers)
 
 
+@lru_cache(maxsize=1000)
+def pod_version(configuration: int) -> str:
+    """The entity version of a pod."""
+    return str(Version(configuration))
+
+
 def pod_name(job: str, instance: int) -> str:
     return f"{job}-{instance}"
 
@@ -94,8 +102,10 @@ def parse_pod_id(text: str, name: str, parameter: str = "pod_id.value") -> int:
 
 def parse_run(text: str) -> tuple[str, int, int]:
     """The job, the instance and the run of a pod id. Raises InvalidArgument."""
-    name = text.rpartition("-")[0]
-    return *parse_pod_name(name, "pod_id.value"), parse_pod_id(text, name)
+    found = _RUN.fullmatch(text)
+    if found is None:
+        raise InvalidArgument.at("pod_id.value", f"{text[:100]!r} is no run of a pod")
+    return found[1], int(found[2]), int(found[3])
 
 
 # -- record names

@@ -12,13 +12,12 @@ from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.storage.port import Condition, Delete, Query, Record, Store
 
 _AT_ONCE: Final = 1000
-# Below a job, which goes last itself.
+# Below a job. Its configurations go last, with the job itself: as long as there is one it can be read.
 _BELOW: Final = (
     kinds.STEP.name,
     kinds.RUN.name,
     kinds.REMOVED.name,
     kinds.WORKFLOW,
-    kinds.CONFIGURATION,
 )
 
 
@@ -39,7 +38,13 @@ class Past:
                 if not found:
                     break
                 await self._write(found)
-        await self._write([Delete(kinds.JOB, board.id, board.job.revision)])
+        job = Delete(kinds.JOB, board.id, board.job.revision)
+        rest = [Delete(kinds.CONFIGURATION, r.name) async for r in self._below(kinds.CONFIGURATION, board.id)]
+        # By their numbers: the present one is among the last.
+        while len(rest) >= _AT_ONCE:
+            await self._write(rest[: _AT_ONCE - 1])
+            del rest[: _AT_ONCE - 1]
+        await self._write([*rest, job])
 
     async def tidy(self, board: Board) -> None:
         """Forget workflows that are too old, with their steps, and configurations that nothing needs."""

@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.jobs import machines, moments, names
+from services.jobs import events, machines, moments, names
 from services.jobs.machines import Action
-from services.jobs.names import Version
 from services.jobs.runtime.port import Ending, Health, Observation, Phase
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 
 LAUNCH_FAILED: Final = "CONTAINER_LAUNCH_FAILED"
 THROTTLED: Final = "Task throttled due to failure"
-# A run that goes on for ever must not grow its record for ever.
-MAX_EVENTS: Final = 100
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3600 * _SECOND
 
@@ -32,19 +28,6 @@ _HEALTH: Final = {
     Health.UNKNOWN: pod_pb2.HEALTH_STATE_UNKNOWN,
     Health.HEALTHY: pod_pb2.HEALTH_STATE_HEALTHY,
     Health.UNHEALTHY: pod_pb2.HEALTH_STATE_UNHEALTHY,
-}
-_CONTAINER: Final[Mapping[int, pod_pb2.ContainerState]] = {
-    machines.INITIALIZED: pod_pb2.CONTAINER_STATE_PENDING,
-    machines.PENDING: pod_pb2.CONTAINER_STATE_PENDING,
-    machines.LAUNCHED: pod_pb2.CONTAINER_STATE_LAUNCHED,
-    machines.STARTING: pod_pb2.CONTAINER_STATE_STARTING,
-    machines.RUNNING: pod_pb2.CONTAINER_STATE_RUNNING,
-    machines.KILLING: pod_pb2.CONTAINER_STATE_KILLING,
-    machines.KILLED: pod_pb2.CONTAINER_STATE_KILLED,
-    machines.SUCCEEDED: pod_pb2.CONTAINER_STATE_SUCCEEDED,
-    machines.FAILED: pod_pb2.CONTAINER_STATE_FAILED,
-    machines.LOST: pod_pb2.CONTAINER_STATE_FAILED,
-    machines.DELETED: pod_pb2.CONTAINER_STATE_KILLED,
 }
 
 
@@ -129,7 +112,7 @@ def renew(pod: pb.Pod, now: int, container: pod_pb2.ContainerSpec) -> pb.Run | N
         pod.run = pod.desired_run = max(pod.run, pod.desired_run)
         pod.configuration = pod.desired_configuration
         _describe(pod.status.containers_status[0], container)
-        _stamp(pod, now)
+        _identify(pod, now)
         return None
     before = archive(pod) if pod.run and pod.status.state else None
     status = pod.status
@@ -142,14 +125,14 @@ def renew(pod: pb.Pod, now: int, container: pod_pb2.ContainerSpec) -> pb.Run | N
     for field in ("host", "message", "reason", "start_time", "completion_time", "containers_status"):
         status.ClearField(field)
     status.ClearField("resource_usage")
-    shown = status.containers_status.add(state=_CONTAINER[machines.INITIALIZED])
+    shown = status.containers_status.add(state=events.CONTAINER[machines.INITIALIZED])
     _describe(shown, container)
     status.prev_pod_id.value = previous
     del pod.events[:]
     status.state = machines.INITIALIZED
     pod.changed_at = now
-    _stamp(pod, now)
-    _record(pod, now)
+    _identify(pod, now)
+    events.record(pod, now)
     return before
 
 
@@ -172,7 +155,7 @@ def become(pod: pb.Pod, state: int, now: int, *, reason: str = "", message: str 
     assert machines.ORDER[state] >= machines.ORDER[pod.status.state], (pod.name, pod.status.state, state)
     container = pod.status.containers_status[0]
     pod.status.state = state  # type: ignore[assignment]  # one of the enum's numbers
-    container.state = _CONTAINER[state]
+    container.state = events.CONTAINER[state]
     pod.status.reason = container.reason = reason
     pod.status.message = container.message = message
     pod.changed_at = now
@@ -182,7 +165,7 @@ def become(pod: pb.Pod, state: int, now: int, *, reason: str = "", message: str 
         if not pod.status.completion_time:
             pod.status.completion_time = container.completion_time = moments.text(now)
     _stamp(pod, now)
-    _record(pod, now)
+    events.record(pod, now)
 
 
 def stop(pod: pb.Pod, why: Reason, now: int) -> None:
@@ -253,7 +236,7 @@ def _take_health(pod: pb.Pod, seen: Observation, now: int) -> bool:
         return False
     healthy.state, healthy.output = state, seen.health_output
     _stamp(pod, now)
-    _record(pod, now)
+    events.record(pod, now)
     return True
 
 
@@ -317,16 +300,21 @@ def _reason(seen: Observation) -> str:
 
 
 def _stamp(pod: pb.Pod, now: int) -> None:
-    """The parts of the status that follow from the rest."""
-    status = pod.status
-    status.pod_id.value = names.pod_id(pod.name, pod.run)
-    status.desired_pod_id.value = names.pod_id(pod.name, pod.desired_run)
-    status.version.value = str(Version(pod.configuration))
-    status.desired_version.value = str(Version(pod.desired_configuration))
-    revision = status.revision
+    """Its status is another one."""
+    revision = pod.status.revision
     revision.version += 1
     revision.created_at = revision.created_at or now
     revision.updated_at = now
+
+
+def _identify(pod: pb.Pod, now: int) -> None:
+    """The parts of its status that follow from runs and configurations, which have changed."""
+    status = pod.status
+    status.pod_id.value = names.pod_id(pod.name, pod.run)
+    status.desired_pod_id.value = names.pod_id(pod.name, pod.desired_run)
+    status.version.value = names.pod_version(pod.configuration)
+    status.desired_version.value = names.pod_version(pod.desired_configuration)
+    _stamp(pod, now)
 
 
 def want(
@@ -344,35 +332,11 @@ def want(
         pod.status.desired_state = desired  # type: ignore[assignment]  # one of the enum's numbers
     if rerun:
         pod.desired_run = pod.run + 1
-    _stamp(pod, now)
+    _identify(pod, now)
 
 
 def restamp(pod: pb.Pod, now: int) -> None:
     """It carries the version that is wanted; nothing runs, or what runs means the same."""
     pod.configuration = pod.desired_configuration
     pod.desired_run = pod.run
-    _stamp(pod, now)
-
-
-def _record(pod: pb.Pod, now: int) -> None:
-    """An event of the state that it has come to."""
-    status = pod.status
-    pod.events.add(
-        pod_id=status.pod_id,
-        actual_state=pod_pb2.PodState.Name(status.state),
-        desired_state=pod_pb2.PodState.Name(status.desired_state),
-        timestamp=moments.seconds_text(now),
-        version=status.version,
-        desired_version=status.desired_version,
-        agent_id=status.host,
-        hostname=status.host,
-        message=status.message,
-        reason=status.reason,
-        prev_pod_id=status.prev_pod_id,
-        healthy=pod_pb2.HealthState.Name(status.containers_status[0].healthy.state),
-        desired_pod_id=status.desired_pod_id,
-        container_status=status.containers_status,
-    )
-    if len(pod.events) > MAX_EVENTS:
-        # The first ones tell how it began, the last ones what is going on.
-        del pod.events[MAX_EVENTS // 2]
+    _identify(pod, now)

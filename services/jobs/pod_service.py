@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.jobs import names, pod_lifecycle
+from services.jobs import events, names, pod_lifecycle
 from services.jobs.controller import Controller
 from services.jobs.pod_lifecycle import Change
 from services.jobs.runs import Place, Runs
@@ -56,7 +56,7 @@ class PodService:
         if not request.pod_id.value:
             raise InvalidArgument.at("pod_id", "must be set: the run whose events go")
         pod = await self._runs.pod(place)
-        number = names.parse_pod_id(request.pod_id.value, pod.name)
+        number = names.parse_pod_id(request.pod_id.value.lower(), pod.name)
         earlier = await self._runs.run(place, request.pod_id.value) if number != pod.run else None
         change = pod_lifecycle.delete_events(place.instance, number, earlier)
         await self._change(place, change, call, "pod_events:delete")
@@ -82,7 +82,7 @@ class PodService:
 
     async def GetPodEvents(self, request: pb.GetPodEventsRequest, call: Call) -> pb.GetPodEventsResponse:
         run = await self._runs.run(Place.of(request.pod_name.value), request.pod_id.value)
-        return pb.GetPodEventsResponse(events=run.events[::-1])
+        return pb.GetPodEventsResponse(events=events.told(run)[::-1])
 
     async def BrowsePodSandbox(
         self, request: pb.BrowsePodSandboxRequest, call: Call

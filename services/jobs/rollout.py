@@ -234,6 +234,10 @@ class Rollout:
         self.flying.add(instance)
         now, job = draft.now, draft.job
         found = draft.pod(instance)
+        leaves = instance >= draft.spec(current.configuration).instance_count
+        if found is None and leaves:
+            # An earlier workflow had begun to remove it.
+            return
         if found is None:
             stopped = job.desired_state in machines.TERMINAL
             desired = machines.KILLED if stopped else machines.RUNNING
@@ -250,7 +254,7 @@ class Rollout:
             draft.add_pod(fresh)
             return
         found = draft.edit_pod(instance)
-        if instance >= draft.spec(current.configuration).instance_count:
+        if leaves:
             pod.want(found, now, desired=machines.DELETED)
             found.killing_for = _REASON.TERMINATION_STATUS_REASON_KILLED_FOR_UPDATE
             return

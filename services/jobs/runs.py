@@ -59,7 +59,7 @@ class Runs:
         """The run of that id; of an empty one the newest. Raises InvalidArgument for the id of another
         pod, and NotFound."""
         pod = await self.pod(place)
-        number = names.parse_pod_id(pod_id, pod.name) if pod_id else pod.run
+        number = names.parse_pod_id(pod_id.lower(), pod.name) if pod_id else pod.run
         if number == pod.run:
             return pb.Run(
                 pod=pod.name,

@@ -41,6 +41,7 @@ from services.jobs.watch_service import WatchService
 from services.jobs.watches import Watches
 from shared.auth.permissions import PERMISSIONS
 from shared.resource.definition import Definition
+from shared.rest.style import Style
 from shared.rpc.method import methods_of
 from shared.service.config import Config
 from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
@@ -49,6 +50,8 @@ from shared.storage.port import Check
 from shared.watch.tailer import Tailer
 
 log = logging.getLogger(__name__)
+# A spec may take as much as a message of gRPC.
+STYLE: Final = Style(max_body=4 << 20)
 # What control groups would enforce.
 _LIMITED: Final = frozenset({"cpu", "memory"})
 
@@ -131,7 +134,7 @@ async def assemble(
     ]
     return Assembly(
         apis=[
-            Api(title, methods_of(service, servicer, PERMISSIONS, rules=rules))
+            Api(title, methods_of(service, servicer, PERMISSIONS, rules=rules), STYLE)
             for title, service, servicer, rules in served
         ],
         on_scrape=[States(store, metrics).count],

@@ -266,7 +266,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jobs_first_backoff", duration, "30s", "Jobs: how long a pod waits for its next run after a failure; twice as long after each further one ..."),
     Setting("jobs_longest_backoff", duration, "60m", "Jobs: ... but never longer."),
     Setting("jobs_launch_timeout", duration, "180m", "Jobs: how long a pod may take from its launch to its start, and from there to running."),
-    Setting("jobs_leader_lapse", interval, "10s", "Jobs: how long the process that writes may be silent until one of another data folder takes over."),
+    Setting("jobs_leader_lapse", interval, "10s", "Jobs: how long the process that writes may leave one of another data folder without an answer until that takes over."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),
     Setting("default_experiment", boolean, "true", "Pipelines: create the experiment `Default` at the first start in single-user mode."),

@@ -27,8 +27,7 @@ WRONG_VERB = 405
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def yard(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
-    # Heartbeats are far apart: whatever else is written shows.
-    async with opened(tmp_path_factory.mktemp("yard"), "sqlite", jobs_leader_lapse="1h") as found:
+    async with opened(tmp_path_factory.mktemp("yard"), "sqlite") as found:
         request = pb.CreateJobRequest(spec=found.spec(count=1, name="the job"))
         request.job_id.value = JOB
         await found.call("CreateJob", request)

@@ -42,7 +42,7 @@ async def check(town: Town) -> None:
         if current.state in (machines.W_SUCCEEDED, machines.ROLLED_BACK):
             # A restart neither makes nor removes what an update that was aborted has left.
             restarted = current.type == stateless.WORKFLOW_TYPE_RESTART
-            assert set(pods) == set(range(count)) or restarted
+            assert set(pods) == set(range(count)) or restarted, (set(pods), count)
             assert {pod.configuration for pod in pods.values()} <= {job.configuration}
         for pod in pods.values():
             live = pod.status.state in machines.LIVE

@@ -99,6 +99,27 @@ async def test_every_job_is_listed_in_batches(tmp_path_factory: pytest.TempPathF
         assert (len(found.records), found.pagination.total) == (150, 150)
 
 
+async def test_metrics_count_jobs_and_pods_by_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with opened(tmp_path_factory.mktemp("own")) as yard:
+
+        async def numbers(*names: str) -> list[str]:
+            async with yard.http.get(f"{yard.service.url}/metrics") as answer:
+                lines = dict(line.rsplit(" ", 1) for line in (await answer.text()).splitlines())
+            return [lines[f"roundhouse_{name}"] for name in names]
+
+        running, killed = 'pods{state="running"}', 'pods{state="killed"}'
+        assert await numbers('jobs{state="running"}', running, "pod_launches_total") == ["0.0"] * 3
+        job = await yard.job(count=3)
+        assert await numbers('jobs{state="running"}', running, "pod_launches_total") == ["1.0", "3.0", "3.0"]
+        await job.stop_pod(1)
+        await job.until_pod(pod_pb2.POD_STATE_KILLED, 1)
+        assert await numbers(running, killed, "jobs_writer") == ["2.0", "1.0", "1.0"]
+        [passes] = await numbers("job_pass_seconds_count")
+        assert float(passes) >= 3
+        await job.delete()
+        assert await numbers('jobs{state="running"}', running, killed) == ["0.0"] * 3
+
+
 # -- QueryJobs
 
 

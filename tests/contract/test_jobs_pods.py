@@ -222,6 +222,13 @@ async def test_events_are_of_one_run_newest_first(yard: Yard) -> None:
     await job.delete()
 
 
+async def test_names_may_be_written_in_capitals(yard: Yard) -> None:
+    job = await yard.job(count=1)
+    request = asked("GetPodEvents", job.pod_name().upper())
+    request.pod_id.value = job.pod_id().upper()
+    assert len((await yard.call("GetPodEvents", request)).events) == 4
+
+
 async def test_events_of_one_run_are_deleted(yard: Yard) -> None:
     job = await yard.job(count=1)
     await job.about_pod("RestartPod", pb.RestartPodRequest)

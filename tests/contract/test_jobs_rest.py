@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +17,7 @@ from tests.contract.jobs_yard import JOB_RUNNING, Job, Yard, opened, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-rest")]
 JOBS = "/v1alpha/jobs"
+TABLES = (rest.JOBS, rest.PODS, rest.LOGS, rest.WATCHES, rest.POOLS)
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 
 
@@ -35,9 +38,7 @@ def spec(yard: Yard, command: str = "run", count: int = 2, **fields: Any) -> dic
 
 
 async def test_every_rpc_has_a_route(yard: Yard) -> None:
-    tables = (rest.JOBS, rest.PODS, rest.LOGS, rest.WATCHES, rest.POOLS)
-    apis = yard.service.running.apis
-    for api, table in zip(apis, tables, strict=False):
+    for api, table in zip(yard.service.running.apis, TABLES, strict=False):
         assert {method.name for method in api.methods} == set(table), api.title
         assert all(method.rules for method in api.methods)
 
@@ -167,3 +168,16 @@ async def test_errors_are_those_of_googles_apis(yard: Yard) -> None:
 async def test_ids_in_paths_are_escaped_once(yard: Yard) -> None:
     (await yard.rest("GET", f"{JOBS}/a%2Fb")).is_error(404, NOT_FOUND, "a/b")
     (await yard.rest("GET", f"{JOBS}/%ff")).is_error(400, grpc.StatusCode.INVALID_ARGUMENT, "job_id.value")
+
+
+async def test_the_documentation_has_every_route(yard: Yard) -> None:
+    page = (Path(__file__).parents[2] / "docs/apis/jobs.md").read_text()
+    rows = dict(
+        re.findall(r"^\| `(\w+)`(?: \(stream\))? \| (`(?:GET|POST|PUT|PATCH|DELETE) .*) \|$", page, re.M)
+    )
+    served = {
+        name: ", ".join(f"`{rule.verb} {rule.path}`" for rule in rules)
+        for table in TABLES
+        for name, rules in table.items()
+    }
+    assert rows == served

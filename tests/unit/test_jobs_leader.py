@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.jobs import kinds
-from services.jobs.leader import FILE, HEARTBEAT, TERM, FolderLock, Leader
+from services.jobs.leader import ANSWER, FILE, QUESTION, TERM, FolderLock, Leader
 from services.jobs.runtime.port import RuntimeUnavailable
 from shared.errors import InvalidArgument, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
@@ -96,14 +96,23 @@ async def test_another_process_of_the_folder_waits_for_the_first(store: MemorySt
     await second.leader.__aexit__()
 
 
-async def test_another_folder_waits_for_as_long_as_there_are_heartbeats(
+async def test_nobody_writes_anything_where_nobody_waits(store: MemoryStore, tmp_path: Path) -> None:
+    process = Process(store, tmp_path)
+    async with process.leader:
+        before = await store.head()
+        for _ in range(10):
+            await process.leader._answer()
+        assert process.leader.leads and await store.head() == before
+
+
+async def test_another_folder_waits_for_as_long_as_there_are_answers(
     store: MemoryStore, tmp_path: Path
 ) -> None:
     first, second = Process(store, tmp_path / "1"), Process(store, tmp_path / "2")
     async with first.leader, second.leader:
         async with asyncio.timeout(PATIENCE):
             # Many times what a silent one would be given.
-            while (await store.history("leader", HEARTBEAT, limit=500))[20:] == []:
+            while len(await store.history("leader", ANSWER, limit=500)) < 5:
                 await asyncio.sleep(LAPSE / 4)
         assert first.leader.leads and not second.leader.leads and second.terms == []
 
@@ -111,7 +120,7 @@ async def test_another_folder_waits_for_as_long_as_there_are_heartbeats(
 async def test_silence_is_followed_by_a_take_over_and_the_old_one_steps_down(
     store: MemoryStore, tmp_path: Path
 ) -> None:
-    # Its heartbeats are far apart.
+    # It answers too late.
     first, second = Process(store, tmp_path / "1", lapse=3600), Process(store, tmp_path / "2")
     async with first.leader, second.leader:
         await second.leads()
@@ -119,7 +128,7 @@ async def test_silence_is_followed_by_a_take_over_and_the_old_one_steps_down(
         with pytest.raises(Conflict):
             await store.commit([Put("leader", "work", b"x")], checks=[fence], by=BY)
         await store.commit([Put("leader", "work", b"x")], checks=[second.terms[0]], by=BY)
-        await first.leader._beat()
+        await first.leader._answer()
         assert not first.leader.leads and first.leading == 0
     assert second.leading == 0
 
@@ -128,7 +137,7 @@ async def test_whoever_died_in_this_folder_is_not_waited_for(store: MemoryStore,
     lock = FolderLock(tmp_path)
     assert lock.take()
     lock.release()
-    for record in (TERM, HEARTBEAT):
+    for record in (TERM, QUESTION, ANSWER):
         body = pb.Leader(id=lock.id, heartbeat=1).SerializeToString()
         await store.commit([Put("leader", record, body)], by=BY)
     process = Process(store, tmp_path, lapse=3600)
@@ -166,10 +175,10 @@ async def test_a_store_that_fails_for_a_while_changes_nothing(store: MemoryStore
     process = Process(store, tmp_path)
     async with process.leader:
         commit, store.commit = store.commit, _down  # type: ignore[method-assign,assignment]
-        await process.leader._beat()
+        await process.leader._answer()
         assert process.leader.leads
         store.commit = commit  # type: ignore[method-assign]
-        await process.leader._beat()
+        await process.leader._answer()
         assert process.leader.leads and len(process.terms) == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.jobs import machines
+from services.jobs import events, machines
 from services.jobs import pod as pods
 from services.jobs.machines import Action
 from services.jobs.pod import Pauses
@@ -54,7 +54,12 @@ def state(found: pb.Pod) -> str:
 
 
 def told(found: pb.Pod) -> list[str]:
-    return [event.actual_state.removeprefix("POD_STATE_") for event in found.events]
+    return [event.actual_state.removeprefix("POD_STATE_") for event in all_events(found)]
+
+
+def all_events(found: pb.Pod) -> list[pod_pb2.PodEvent]:
+    """As the API tells them, oldest first."""
+    return events.told(pods.archive(found))
 
 
 def health(found: pb.Pod) -> str:
@@ -100,7 +105,7 @@ def test_a_new_run_clears_what_the_last_one_left() -> None:
     before = pods.renew(found, BEGIN + 4, running(checked=True))
     assert before is not None and (before.run, before.pod) == (1, found.name)
     assert before.status.containers_status[0].terminationStatus.exit_code == 3
-    assert [event.actual_state for event in before.events][-1] == "POD_STATE_FAILED"
+    assert events.told(before)[-1].actual_state == "POD_STATE_FAILED"
     status = found.status
     assert (status.host, status.message, status.reason) == ("", "", "")
     assert (status.start_time, status.completion_time) == ("", "")
@@ -139,7 +144,7 @@ def test_a_runtime_may_skip_phases() -> None:
     found = pod(state=machines.LAUNCHED)
     assert pods.observe(found, seen(started_at=BEGIN + 5, host="here"), BEGIN + 6)
     assert state(found) == "RUNNING" and found.status.start_time == "2027-01-15T08:00:00.000000005Z"
-    assert found.status.host == found.status.host_id == found.events[-1].hostname == "here"
+    assert found.status.host == found.status.host_id == all_events(found)[-1].hostname == "here"
 
 
 def test_what_is_known_already_changes_nothing() -> None:
@@ -315,18 +320,18 @@ def test_negative_results_are_events_and_repeated_positives_are_not() -> None:
         (Health.HEALTHY, ""),
     ):
         pods.observe(found, seen(health=result, health_output=output), BEGIN)
-    results = [event.healthy.removeprefix("HEALTH_STATE_") for event in found.events][before:]
+    results = [event.healthy.removeprefix("HEALTH_STATE_") for event in all_events(found)][before:]
     assert results == ["HEALTHY", "UNHEALTHY", "UNHEALTHY", "HEALTHY"]
-    assert found.events[-2].container_status[0].healthy.output == "status 2"
+    assert all_events(found)[-2].container_status[0].healthy.output == "status 2"
 
 
 def test_the_record_of_a_run_does_not_grow_for_ever() -> None:
     found = pod(state=machines.RUNNING, checked=True)
     for number in range(300):
         pods.observe(found, seen(health=Health.UNHEALTHY, health_output=str(number)), BEGIN + number)
-    assert len(found.events) == pods.MAX_EVENTS
+    assert len(found.events) == events.MAX_EVENTS
     assert told(found)[:2] == ["INITIALIZED", "PENDING"]
-    assert found.events[-1].container_status[0].healthy.output == "299"
+    assert all_events(found)[-1].container_status[0].healthy.output == "299"
 
 
 # -- events
@@ -336,7 +341,7 @@ def test_an_event_says_how_things_stood() -> None:
     found = pod(state=machines.RUNNING)
     pods.want(found, BEGIN, configuration=2)
     pods.stop(found, pod_pb2.TerminationStatus.TERMINATION_STATUS_REASON_KILLED_FOR_UPDATE, BEGIN + SECOND)
-    last = found.events[-1]
+    last = all_events(found)[-1]
     assert last.pod_id.value == f"{ID}-0-1"
     assert last.actual_state == "POD_STATE_KILLING" and last.desired_state == "POD_STATE_RUNNING"
     assert last.timestamp == "2027-01-15T08:00:01Z"
@@ -344,3 +349,16 @@ def test_an_event_says_how_things_stood() -> None:
     assert last.reason == "KILLED_FOR_UPDATE" and last.healthy == "HEALTH_STATE_DISABLED"
     assert last.container_status[0].state == pod_pb2.CONTAINER_STATE_KILLING
     assert told(found) == ["INITIALIZED", "PENDING", "LAUNCHED", "STARTING", "RUNNING", "KILLING"]
+
+
+def test_an_event_tells_nothing_that_was_not_known_yet() -> None:
+    found = pod(state=machines.LAUNCHED)
+    pods.observe(found, seen(host="here", ports={"http": 80}, started_at=BEGIN + 1), BEGIN + 2)
+    pods.observe(found, ended(Ending.EXITED, exit_code=3), BEGIN + 3)
+    launched, running, failed = (event.container_status[0] for event in all_events(found)[-3:])
+    assert not launched.ports and not launched.start_time
+    assert dict(running.ports) == {"http": 80} and running.start_time and not running.completion_time
+    assert not running.HasField("terminationStatus")
+    assert failed.completion_time and failed.terminationStatus.exit_code == 3
+    assert (running.failure_count, failed.failure_count) == (0, 1)
+    assert [event.hostname for event in all_events(found)[-3:]] == ["", "here", "here"]

@@ -290,6 +290,20 @@ def test_an_instance_that_is_added_while_it_is_still_being_removed(yard: Yard) -
     assert yard.workflow_state == "SUCCEEDED"
 
 
+def test_an_instance_whose_removal_an_earlier_update_began_does_not_come_back(yard: Yard) -> None:
+    created(yard, 3)
+    yard.replace(spec(2))
+    yard.look()
+    assert yard.state(2) == "KILLING"
+    yard.replace(spec(1), batch_size=1)
+    yard.look()
+    yard.look(yard.ended(yard.id(2), ending=Ending.STOPPED))
+    assert set(yard.board.pods) == {0, 1}
+    yard.settle()
+    assert set(yard.board.pods) == {0} and yard.workflow_state == "SUCCEEDED"
+    assert yard.steps() == {1: "DONE", 2: "DONE"}
+
+
 # -- failures and the way back
 
 

@@ -140,18 +140,22 @@ class KeeperClient:
     async def _start(self) -> None:
         """Returns when one serves, or soon will."""
         variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # It returns at once and has nothing to do with this process from then on.
-        started = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-X", "utf8", "-S", "-P", "-m", _MODULE, str(self._home.absolute())],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**variables, "PYTHONPATH": str(_ROOT)},
-            start_new_session=True,
-            timeout=_START,
-            check=False,
-        )
+        command = [sys.executable, "-X", "utf8", "-S", "-P", "-m", _MODULE, str(self._home.absolute())]
+        try:
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # It returns at once and has nothing to do with this process from then on.
+            started = await asyncio.to_thread(
+                subprocess.run,
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={**variables, "PYTHONPATH": str(_ROOT)},
+                start_new_session=True,
+                timeout=_START,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RuntimeUnavailable(f"the keeper of {self._home} does not start: {error}") from error
         if started.returncode:
             said = started.stderr.decode(errors="replace").strip()[-_SAID:] or self._said()
             raise RuntimeUnavailable(f"the keeper of {self._home} does not start: {said}")

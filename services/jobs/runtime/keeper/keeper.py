@@ -58,7 +58,7 @@ class Keeper:
         self._trash = self._own / "trash"
         self._journal = Journal(self._own / "journal")
         self._reaper = Reaper()
-        # For what is slow on a disk: to make and to remove files.
+        # For what is slow on a disk and must be in order.
         self._thread = ThreadPoolExecutor(1, "files")
         self._tools = Tools(
             home,
@@ -159,13 +159,17 @@ class Keeper:
         except KeyError:
             raise Unknown from None
 
-    def forget(self, id: str) -> None:
-        """Unless it has not ended. Raises OSError, and nothing has happened."""
+    async def forget(self, id: str) -> None:
+        """Unless it has not ended. Raises OSError; then it is known still."""
         attempt = self._attempts.get(id)
-        if attempt is not None and attempt.ended:
+        if attempt is None or not attempt.ended:
+            return
+        # After what is still to be written there.
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._put_away, attempt.sandbox)
+        self._more_trash.set()
+        if id in self._attempts:
             self._journal.append({"forgotten": id})
             del self._attempts[id]
-            self._discard(attempt.sandbox)
 
     def records(self) -> list[dict[str, Any]]:
         return [attempt.record for attempt in self._attempts.values()]
@@ -295,16 +299,19 @@ class Keeper:
     # -- what is forgotten
 
     def _discard(self, path: Path) -> None:
+        self._put_away(path)
+        self._more_trash.set()
+
+    def _put_away(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.rename(self._trash / secrets.token_hex(8))
-            self._more_trash.set()
 
     async def _empty_trash(self) -> None:
         self._more_trash.set()
         while True:
             await self._more_trash.wait()
             self._more_trash.clear()
-            await asyncio.get_running_loop().run_in_executor(self._thread, _remove_all, self._trash)
+            await asyncio.to_thread(_remove_all, self._trash)
 
 
 def _files(folder: Path) -> list[str]:

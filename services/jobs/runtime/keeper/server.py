@@ -129,7 +129,7 @@ class Server:
         return {}, b""
 
     async def _forget(self, request: dict[str, Any]) -> Answer:
-        self._keeper.forget(request["pod_id"])
+        await self._keeper.forget(request["pod_id"])
         return {}, b""
 
     async def _list(self, request: dict[str, Any]) -> Answer:
