@@ -93,7 +93,6 @@ class Pipeline:
         code = StatusCode.CANCELLED
         call = Call(method, metadata[REQUEST_ID], metadata, transport, limit=limit)
         sent = self._metrics.sent(method, transport)
-        deadline = Deadline()
         self._streams += 1
         self._metrics.streams.set(self._streams)
         try:
