@@ -13,7 +13,8 @@ from shared.storage.port import Index, Kind, Value
 
 JOB: Final = "job"
 CONFIGURATION: Final = "configuration"
-POD: Final = "pod"
+# The pods service has the kind `pod`; kinds are told apart across services.
+POD: Final = "job_pod"
 WORKFLOW: Final = "workflow"
 RESOURCE_POOL: Final = "resource_pool"
 
@@ -77,7 +78,7 @@ def definitions(pools: Strategy[pb.ResourcePool] | None) -> list[Definition[Any]
         ),
         Definition(
             kind=POD,
-            plural="pods",
+            plural="job_pods",
             message=pb.Pod,
             name=lambda pod: pod.name,
             parent=lambda pod: pod.job,

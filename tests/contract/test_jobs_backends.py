@@ -57,7 +57,7 @@ async def test_the_life_of_a_job(yard: Yard) -> None:
 
     await job.stop()
     await job.delete(force=False)
-    for kind in ("job", "configuration", "pod", "run", "workflow", "step", "removed"):
+    for kind in ("job", "configuration", "job_pod", "run", "workflow", "step", "removed"):
         assert [r.name async for r in yard.store.scan(Query(kind)) if job.id in r.name] == []
     assert yard.engine.all() == []
 

@@ -245,5 +245,5 @@ async def everything_goes(yard: Yard) -> None:
                 await job.delete(wait=False)
             await job.until_gone(passing=10)
     assert yard.engine.all() == []
-    for kind in ("job", "configuration", "pod", "run", "workflow", "step", "removed"):
+    for kind in ("job", "configuration", "job_pod", "run", "workflow", "step", "removed"):
         assert [record.name async for record in yard.store.scan(Query(kind))] == []

@@ -383,7 +383,7 @@ async def test_only_a_stopped_job_is_deleted_without_force(yard: Yard) -> None:
     await job.stop()
     await job.delete(force=False)
     await yard.fails(NOT_FOUND, "GetJobIDFromJobName", pb.GetJobIDFromJobNameRequest(job_name="doomed"))
-    for kind in ("job", "configuration", "pod", "run", "workflow", "step", "removed"):
+    for kind in ("job", "configuration", "job_pod", "run", "workflow", "step", "removed"):
         assert [
             r
             async for r in yard.store.scan(Query(kind, parent=None if kind == "job" else job.id))
