@@ -34,7 +34,7 @@ _OPTIONS = (
 )
 # Seconds for which a client of a failed call is listened to, and without a word from it.
 _DRAIN = 5.0
-_SILENCE = 0.05
+_SILENCE = 0.25
 # Seconds after which a stream from a client that has ended is known to be whole.
 _SETTLED = 0.02
 
