@@ -17,10 +17,16 @@ from shared.service.config import Config
 
 META: Final = "meta"
 JUMPSTARTER: Final = "jumpstarter"
+JOBS: Final = "jobs"
 PIPELINES: Final = "pipelines"
 # The floors that the console has pages for. A service that is not here does not exist for it.
-FLOORS: Final[tuple[str, ...]] = (META, JUMPSTARTER, PIPELINES)
-TITLES: Final[Mapping[str, str]] = {META: "Meta", JUMPSTARTER: "Jumpstarter", PIPELINES: "Pipelines"}
+FLOORS: Final[tuple[str, ...]] = (META, JUMPSTARTER, JOBS, PIPELINES)
+TITLES: Final[Mapping[str, str]] = {
+    META: "Meta",
+    JUMPSTARTER: "Jumpstarter",
+    JOBS: "Jobs",
+    PIPELINES: "Pipelines",
+}
 # Seconds that a page waits for one answer: a page that says "too slow" beats one that hangs.
 DEADLINE: Final = 8.0
 # Seconds for one of several that can answer a read: a service that hangs holds no page up for long.

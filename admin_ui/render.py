@@ -17,7 +17,7 @@ from aiohttp import web
 
 from admin_ui import session
 from admin_ui.catalogue import DEPLOYMENT, REGION, SERVICE, CatalogueKind, address, short
-from admin_ui.clients import JUMPSTARTER, META, Caller, Clients
+from admin_ui.clients import JOBS, JUMPSTARTER, META, Caller, Clients
 from admin_ui.health import Monitor
 from admin_ui.lab_kinds import BY_KIND, CLIENT, EXPORTER, LEASE, LabKind
 from admin_ui.live import Hub
@@ -84,6 +84,7 @@ NAVIGATION: Final = (
     _in_lab(EXPORTER, "e", "board.list"),
     _in_lab(LEASE, "l", "leases.search"),
     _in_lab(CLIENT, "c", "admin.read", "access_policies", "lab"),
+    NavItem("jobs.list", "Jobs", "jobs", "j", "jobs.list", JOBS, ("pools",)),
     NavItem("experiments.list", "Experiments", "flask", "x", "experiments.list", "pipelines"),
     NavItem("activity", "Activity", "activity", "a", "audit.list"),
     NavItem("access", "Access", "key", "u", "tokens.list"),
@@ -111,7 +112,8 @@ def object_url(app: web.Application, kind: str, name: str) -> str:
     """The page of a stored object; empty for a kind that has none."""
     if kind in BY_KIND:
         return address(name)
-    return url(app, "experiments.detail", id=name) if kind == "experiment" else ""
+    own = {"experiment": "experiments.detail", "job": "jobs.detail"}
+    return url(app, own[kind], id=name) if kind in own else ""
 
 
 def set_up(app: web.Application) -> None:

@@ -26,6 +26,7 @@ from admin_ui.views import (
     exporter_writes,
     exporters,
     home,
+    jobs,
     lab_people,
     lease_bulk,
     lease_writes,
@@ -141,6 +142,17 @@ def _people(kind: LabKind) -> tuple[Route, ...]:
     )
 
 
+def _jobs() -> tuple[Route, ...]:
+    """`-` is no id of a job, so nothing is hidden by the list's own."""
+    one = "/jobs/{id}"
+    return (
+        Route("GET", "/jobs", "jobs.list", "jobs.list", jobs.list_),
+        Route("GET", "/jobs/-/live", "jobs.list.live", "jobs.list", jobs.list_live),
+        Route("GET", one, "jobs.detail", "jobs.get", jobs.detail),
+        Route("GET", f"{one}/live", "jobs.live", "jobs.get", jobs.detail_live),
+    )
+
+
 ROUTES: Final[tuple[Route, ...]] = (
     # Open to probes and collectors.
     Route("GET", "/healthz", "probes.healthz", OPEN, probes.healthz),
@@ -173,6 +185,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/manifest/catalogue.yaml", "manifest.present", "admin.read", manifests.present),
     # The lab.
     *_lab(),
+    # Jobs.
+    *_jobs(),
     # Experiments.
     Route("GET", "/experiments", "experiments.list", "experiments.list", experiments.list_),
     Route("GET", "/experiments/live", "experiments.list.live", "experiments.list", experiments.list_live),
