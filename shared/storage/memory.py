@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
@@ -19,6 +20,7 @@ from shared.storage.port import (
     Commit,
     Condition,
     Delete,
+    Group,
     Kind,
     Position,
     Put,
@@ -31,12 +33,13 @@ from shared.storage.rules import (
     index_of,
     kind_of,
     validate_commit,
+    validate_groups,
     validate_query,
     verify_change,
     verify_check,
     verify_readable,
 )
-from shared.storage.values import Encoded, encode
+from shared.storage.values import Encoded, decode_group, encode
 
 OPEN = 2**63 - 1
 BATCH = 64
@@ -126,6 +129,13 @@ class MemoryStore(Store):
     async def count(self, query: Query, *, at: int | None = None) -> int:
         kind = validate_query(self.kinds, query)
         return sum(_matches(kind, query, version) for version in self._visible(kind.name, at))
+
+    async def tally(self, query: Query, by: Sequence[str]) -> dict[Group, int]:
+        kind = validate_query(self.kinds, query)
+        indexes = validate_groups(kind, by)
+        matching = (v for v in self._visible(kind.name, None) if _matches(kind, query, v))
+        found = Counter(tuple(version.values[index] for index in by) for version in matching)
+        return {decode_group(indexes, group): count for group, count in found.items()}
 
     # -- writes --------------------------------------------------------------------------------------
 

@@ -9,12 +9,13 @@ stand-alone server, a replica set and mongomock behave alike. docs/storage.md ex
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from shared.storage.errors import FormatError, StoreFull, StoreUnavailable
 from shared.storage.mongo_driver import Database, Document, connect, disconnect
-from shared.storage.mongo_fields import OPEN, author_of
+from shared.storage.mongo_fields import OPEN, author_of, escaped
 from shared.storage.mongo_query import Selection, of_names, of_query
 from shared.storage.mongo_session import Session
 from shared.storage.port import (
@@ -26,6 +27,7 @@ from shared.storage.port import (
     Check,
     Commit,
     Delete,
+    Group,
     Kind,
     Put,
     Query,
@@ -33,7 +35,14 @@ from shared.storage.port import (
     Store,
     Version,
 )
-from shared.storage.rules import kind_of, validate_commit, validate_query, verify_readable
+from shared.storage.rules import (
+    kind_of,
+    validate_commit,
+    validate_groups,
+    validate_query,
+    verify_readable,
+)
+from shared.storage.values import decode_group
 
 # Records that a scan reads at a time, names that are looked up at a time, and commits of a feed.
 BATCH = 256
@@ -170,6 +179,24 @@ class MongoStore(Store):
             return sum(selection.holds(document) for document in found)
 
         return await session.view.read(at, run)
+
+    async def tally(self, query: Query, by: Sequence[str]) -> dict[Group, int]:
+        kind = validate_query(self.kinds, query)
+        indexes = validate_groups(kind, by)
+        selection = of_query(kind, query).unordered()
+        session = self._ready()
+
+        async def run(revision: int, complete: bool) -> dict[Group, int]:
+            if not complete and not selection.rest:
+                rows = await session.versions.tally(kind.name, selection, by)
+                return {decode_group(indexes, values): count for values, count in rows}
+            found = await session.versions.select(
+                kind.name, selection, revision, complete=complete, fields=("name", "values")
+            )
+            values = (document["values"] for document in found if selection.holds(document))
+            return Counter(decode_group(indexes, [one[escaped(name)] for name in by]) for one in values)
+
+        return await session.view.read(None, run)
 
     # -- writes --------------------------------------------------------------------------------------
 

@@ -127,6 +127,15 @@ class Collection:
         with translated(writing=False):
             return await self._raw.count_documents(filter)
 
+    async def tally(self, filter: Filter, paths: Sequence[str]) -> list[tuple[list[Any], int]]:
+        """The values at `paths` that documents have, each with the number of documents."""
+        keys = [f"k{number}" for number in range(len(paths))]
+        group = {key: f"${path}" for key, path in zip(keys, paths, strict=True)}
+        stages = [{"$match": filter}, {"$group": {"_id": group, "count": {"$sum": 1}}}]
+        with translated(writing=False):
+            cursor = self._raw.aggregate(stages)
+            return [([row["_id"][key] for key in keys], row["count"]) for row in await cursor.to_list(None)]
+
     async def insert(self, documents: Sequence[Document], *, ordered: bool) -> Inserted:
         """Insert what is not there yet. Another error than a duplicate raises, and leaves open how
         many went in before it."""

@@ -196,6 +196,13 @@ class Versions:
         """How many `select` would answer without `complete`."""
         return await self.of(kind).count(selection.filter_of({"until": OPEN}))
 
+    async def tally(
+        self, kind: str, selection: Selection, names: Sequence[str]
+    ) -> list[tuple[list[Encoded], int]]:
+        """The same by the encoded values of the indexes `names`."""
+        paths = [f"values.{escaped(name)}" for name in names]
+        return await self.of(kind).tally(selection.filter_of({"until": OPEN}), paths)
+
     async def bodies(self, wanted: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], bytes]:
         """The bodies of versions by (kind, version id); leaves out those that are gone."""
         found: dict[tuple[str, str], bytes] = {}

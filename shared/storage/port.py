@@ -54,6 +54,10 @@ class Kind:
     composites: tuple[tuple[str, ...], ...] = ()
 
 
+# One value for each index that records are grouped by; None is a missing one.
+Group = tuple[Value | None, ...]
+
+
 class Expect(Enum):
     """A precondition of a change, other than a revision."""
 
@@ -259,6 +263,11 @@ class Store(ABC):
     @abstractmethod
     async def count(self, query: Query, *, at: int | None = None) -> int:
         """How many records match; order, after and limit are ignored."""
+
+    @abstractmethod
+    async def tally(self, query: Query, by: Sequence[str]) -> dict[Group, int]:
+        """How many records match now, by their values of the indexes `by`. Groups without records
+        are not there; order, after and limit are ignored."""
 
     @abstractmethod
     async def commit(

@@ -48,6 +48,15 @@ def validate_query(kinds: Mapping[str, Kind], query: Query) -> Kind:
     return kind
 
 
+def validate_groups(kind: Kind, by: Sequence[str]) -> list[Index]:
+    """The indexes that records are grouped by. ValueError when there are none, or one is not declared
+    or named twice."""
+    found = [index_of(kind, name) for name in by]
+    if not found or len({index.name for index in found}) != len(found):
+        raise ValueError(f"groups name one or more indexes, each once, not {list(by)}")
+    return found
+
+
 def validate_commit(
     kinds: Mapping[str, Kind], changes: Sequence[Put | Delete], checks: Sequence[Check]
 ) -> None:

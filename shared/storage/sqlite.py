@@ -23,6 +23,7 @@ from shared.storage.port import (
     Check,
     Commit,
     Delete,
+    Group,
     Kind,
     Put,
     Query,
@@ -30,7 +31,13 @@ from shared.storage.port import (
     Store,
     Version,
 )
-from shared.storage.rules import kind_of, validate_commit, validate_query, verify_readable
+from shared.storage.rules import (
+    kind_of,
+    validate_commit,
+    validate_groups,
+    validate_query,
+    verify_readable,
+)
 from shared.storage.sqlite_driver import connect, is_busy, translate
 from shared.storage.sqlite_log import (
     delete_closed,
@@ -40,7 +47,7 @@ from shared.storage.sqlite_log import (
     read_history,
     read_state,
 )
-from shared.storage.sqlite_plan import Plan, plan, plan_count, position_key
+from shared.storage.sqlite_plan import Plan, plan, plan_count, plan_tally, position_key
 from shared.storage.sqlite_query import (
     Piece,
     choose,
@@ -51,6 +58,7 @@ from shared.storage.sqlite_query import (
     kind_counters,
     page,
     past_page,
+    tally_of,
 )
 from shared.storage.sqlite_reader import Readers, snapshot
 from shared.storage.sqlite_schema import Schema, Table, prepare
@@ -244,6 +252,12 @@ class SqliteStore(Store):
                 del self._counts[next(iter(self._counts))]
             kept = self._counts[wanted] = await self._reading().long(read)
         return kept[1]
+
+    async def tally(self, query: Query, by: Sequence[str]) -> dict[Group, int]:
+        indexes = validate_groups(validate_query(self.kinds, query), by)
+        table = self._table(query.kind)
+        sql = plan_tally(table, query, by).tally([table.columns[name] for name in by])
+        return await self._reading().long(partial(tally_of, sql=sql, indexes=indexes))
 
     # -- writes --------------------------------------------------------------------------------------
 

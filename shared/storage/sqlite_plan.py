@@ -8,7 +8,7 @@ whether one of the conditions is selective (`Plan.probes`) and then sorts what i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shared.storage.port import Condition, Operator, Query
@@ -89,6 +89,16 @@ class Plan:
             self._count(self.path.name, (*self._current(), past)),
             self._count(self.table.by_closed, (Sql("until > ?", (at,)), past)),
         )
+
+    def tally(self, columns: Sequence[str]) -> Sql:
+        """The current records counted by their values of `columns`."""
+        condition = _all((*self._current(), *(restriction.sql for restriction in self.where)))
+        listed = ", ".join(columns)
+        text = (
+            f"SELECT {listed}, count(*) FROM {self.table.versions} INDEXED BY {self.path.name}"
+            f" WHERE {condition.text} GROUP BY {listed}"
+        )
+        return Sql(text, condition.parameters)
 
     def count_at_most(self, limit: int) -> Sql:
         return self._at_most(self.path, tuple(r.sql for r in self.where), limit)
@@ -185,6 +195,20 @@ def plan_count(table: Table, query: Query) -> Plan:
     counted = plan(table, replace(query, order=(), after=None, limit=None))
     if not counted.bounded and not counted.path.columns and counted.probes:
         return replace(counted, path=counted.probes[0][0], bounded=_is_range(counted.where))
+    return counted
+
+
+def plan_tally(table: Table, query: Query, by: Sequence[str]) -> Plan:
+    """The cheapest way to count by groups: an index that holds all columns in question, in the order
+    of the groups, else as `plan_count` does."""
+    counted = plan_count(table, query)
+    columns = tuple(table.columns[name] for name in by)
+    asked = {*columns, *(restriction.column for restriction in counted.where)}
+    pinned = counted.constants.keys()
+    for path in table.paths:
+        ordered = tuple(column for column in path.columns if column not in pinned or column in columns)
+        if asked <= set(path.columns) and ordered[: len(columns)] == columns and not path.also:
+            return counted.by(path)
     return counted
 
 

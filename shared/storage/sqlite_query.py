@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
 
-from shared.storage.port import Record
+from shared.storage.port import Group, Index, Record
 from shared.storage.rules import verify_readable
 from shared.storage.sqlite_log import Row, read_state, version_at
 from shared.storage.sqlite_plan import Key, Plan, Sql, compare_keys
 from shared.storage.sqlite_reader import snapshot
 from shared.storage.sqlite_schema import Table
+from shared.storage.values import decode_group
 
 # Up to this many records, sorting is cheaper than walking an order past those that do not match.
 SELECTIVE = 1000
@@ -97,6 +99,12 @@ def count_at(connection: sqlite3.Connection, counting: Plan, at: int) -> int:
 def count_of(connection: sqlite3.Connection, sql: Sql) -> int:
     count: int = connection.execute(sql.text, sql.parameters).fetchone()[0]
     return count
+
+
+def tally_of(connection: sqlite3.Connection, sql: Sql, indexes: Sequence[Index]) -> dict[Group, int]:
+    """`sql` answers rows of a group's encoded values of `indexes` and its count."""
+    rows = connection.execute(sql.text, sql.parameters)
+    return {decode_group(indexes, row[:-1]): row[-1] for row in rows}
 
 
 def kind_counters(connection: sqlite3.Connection, table: Table) -> tuple[int, int]:

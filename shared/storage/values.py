@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable, Sequence
 
-from shared.storage.port import NULL, Index, Value
+from shared.storage.port import NULL, Group, Index, Value
 
 _TEXT_MISSING = "0"
 _TEXT_NULL = "1"
@@ -36,6 +37,10 @@ def encode(index: Index, value: Value | None) -> Encoded:
             raise ValueError(f"index {index.name!r} holds int64; got {value}")
         return int(value)
     raise TypeError(f"index {index.name!r} is {index.type}; got {type(value).__name__}")
+
+
+def decode_group(indexes: Sequence[Index], stored: Iterable[Encoded]) -> Group:
+    return tuple(decode(index, value) for index, value in zip(indexes, stored, strict=True))
 
 
 def decode(index: Index, stored: Encoded) -> Value | None:

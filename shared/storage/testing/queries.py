@@ -263,6 +263,32 @@ class QueryContract(StoreHooks):
         assert await store.count(Query("item", parent="p")) == 2
         assert await store.count(Query("item", parent="nobody")) == 0
 
+    async def test_tallies_count_by_values(self, store: Store) -> None:
+        rows = {"a": ("on", 1), "b": ("on", 2), "c": ("off", 1), "d": ("on", 1), "e": (None, 1)}
+        await fill(store, {name: body(title="x", state=s, size=n) for name, (s, n) in rows.items()})
+        await fill(store, {"f": body(size=2**63 - 1), "g": body(title="y", state="on", size=1)}, parent="p")
+        await delete(store, "d")
+        everything = Query("item")
+        assert await store.tally(everything, ["state"]) == {("on",): 3, ("off",): 1, (NULL,): 1, (None,): 1}
+        both = {("on", 1): 2, ("on", 2): 1, ("off", 1): 1, (NULL, 1): 1, (None, 2**63 - 1): 1}
+        assert await store.tally(everything, ["state", "size"]) == both
+        swapped = {(size, state): count for (state, size), count in both.items()}
+        assert await store.tally(everything, ["size", "state"]) == swapped
+        # Conditions on what groups are made of, on what they are not, and on both.
+        ones = Query("item", where=where("size", "=", 1), order=(Order("size"),), limit=1)
+        assert await store.tally(ones, ["state"]) == {("on",): 2, ("off",): 1, (NULL,): 1}
+        on = Query("item", where=(*where("state", "=", "on"), *where("title", "=", "x")))
+        assert await store.tally(on, ["state", "size"]) == {("on", 1): 1, ("on", 2): 1}
+        some = Query("item", where=where("state", "in", ("off", None)))
+        assert await store.tally(some, ["size"]) == {(1,): 1, (2**63 - 1,): 1}
+        x = Query("item", where=where("title", "contains", "x"))
+        assert await store.tally(x, ["state"]) == {("on",): 2, ("off",): 1, (NULL,): 1}
+        assert await store.tally(Query("item", parent="p"), ["title"]) == {("y",): 1, (None,): 1}
+        assert await store.tally(Query("item", where=where("size", ">", 2), parent=""), ["state"]) == {}
+        for wrong in ([], ["nothing"], ["state", "state"]):
+            with pytest.raises(ValueError):
+                await store.tally(everything, wrong)
+
     async def test_count_ignores_order_after_and_limit(self, store: Store) -> None:
         await fill(store, {n: body(size=1) for n in "abcde"})
         query = Query("item", order=(Order("size"),), after=Position((1,), "c"), limit=1)
