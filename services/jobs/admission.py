@@ -2,18 +2,24 @@
 
 In each pool the highest priority goes first, then the one that has waited longest, and nobody is
 passed by: a large pod is not starved by small ones. A pod that could never run is left aside and
-blocks nobody.
+blocks nobody, and neither does one whose constraint the pods on the host do not meet just now.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
+from services.jobs.runtime import constraint as constraints
 from services.jobs.runtime.port import Capacity
+from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import Constraint, LabelConstraint
 
+Place = tuple[int, int, str]
+Labels = frozenset[tuple[str, str]]
 # Sums of decimal fractions are a little off, and must not become more so with time.
 _EPSILON: Final = 1e-9
 _PLACES: Final = 6
@@ -62,16 +68,19 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A pod by its name. `since`: nanoseconds since 1970."""
+    """A pod by its name. `since`: nanoseconds since 1970. `constraint`: a Constraint's bytes, empty for
+    none. `labels` are those of the pod, which constraints of others count."""
 
     pod: str
     pool: str
     amount: Amount
     priority: int
     since: int
+    constraint: bytes = b""
+    labels: Labels = frozenset()
 
     @property
-    def place(self) -> tuple[int, int, str]:
+    def place(self) -> Place:
         return -self.priority, self.since, self.pod
 
 
@@ -85,8 +94,10 @@ class Admission:
     _node: Amount = field(default_factory=Amount)
     _admitted: dict[str, Request] = field(default_factory=dict)
     _waiting: dict[str, Request] = field(default_factory=dict)
-    # Pool -> places of those that wait, in order; without those that can never run.
-    _lines: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
+    # Of what is admitted, by label.
+    _labels: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # Pool -> constraint -> places of those that wait, in order; without those that can never run.
+    _lines: dict[str, dict[bytes, list[Place]]] = field(default_factory=dict)
 
     def hold(self, request: Request) -> None:
         """It was admitted before."""
@@ -95,6 +106,7 @@ class Admission:
             return
         self._admitted[request.pod] = request
         self._node += request.amount
+        self._labels.update(request.labels)
         for pool in self._chain(request.pool):
             self._used[pool] = self._used.get(pool, Amount()) + request.amount
 
@@ -104,8 +116,12 @@ class Admission:
             return
         self._withdraw(request.pod)
         self._waiting[request.pod] = request
+        self._line_up(request)
+
+    def _line_up(self, request: Request) -> None:
         if not self.never(request):
-            insort(self._lines.setdefault(request.pool, []), request.place)
+            lines = self._lines.setdefault(request.pool, {})
+            insort(lines.setdefault(request.constraint, []), request.place)
 
     def leave(self, pod: str) -> bool:
         """It neither waits nor runs any longer. True: there may be room for others now."""
@@ -115,6 +131,10 @@ class Admission:
         if request is None:
             return False
         self._node -= request.amount
+        self._labels.subtract(request.labels)
+        for label in request.labels:
+            if not self._labels[label]:
+                del self._labels[label]
         for pool in self._chain(request.pool):
             self._used[pool] = self._used.get(pool, Amount()) - request.amount
         return True
@@ -124,22 +144,32 @@ class Admission:
         request = self._waiting.pop(pod, None)
         if request is None:
             return False
-        line = self._lines.get(request.pool, [])
+        lines = self._lines.get(request.pool, {})
+        line = lines.get(request.constraint, [])
         at = bisect_left(line, request.place)
         if at == len(line) or line[at] != request.place:
             return False
         del line[at]
+        if not line:
+            del lines[request.constraint]
         return True
 
     def admit(self) -> Iterator[str]:
         """Those that may run now, one after the other; each counts at once."""
-        for line in list(self._lines.values()):
-            while line:
-                request = self._waiting[line[0][2]]
-                if self._short(request):
-                    break
-                self.hold(request)
-                yield request.pod
+        again = True
+        while again:
+            again = False
+            for lines in list(self._lines.values()):
+                while (request := self._next(lines)) is not None and not self._short(request):
+                    self.hold(request)
+                    # Its labels may be what others wait for.
+                    again = again or bool(request.labels)
+                    yield request.pod
+
+    def _next(self, lines: Mapping[bytes, list[Place]]) -> Request | None:
+        """The first in a pool of those whose constraints are met."""
+        first = min((line[0] for where, line in lines.items() if self._met(where, self._fits)), default=None)
+        return self._waiting[first[2]] if first is not None else None
 
     def holds(self, pod: str) -> bool:
         """It was admitted, and has not ended since."""
@@ -152,6 +182,8 @@ class Admission:
             return ""
         if never := self.never(request):
             return never
+        if not self._met(request.constraint, self._fits):
+            return "Its constraint is not met by the pods that are on the host now"
         if short := self._short(request):
             return short
         return f"Others in pool {self._path(request.pool)} are before it"
@@ -163,7 +195,29 @@ class Admission:
         for pool in self._chain(request.pool):
             if lacking := self._limit(pool).lacks(request.amount):
                 return f"It wants more {lacking} than pool {self._path(pool)} may use"
+        if not self._met(request.constraint, self._possible):
+            has = ", ".join(f"{key}={value}" for key, value in sorted((self.capacity.labels or {}).items()))
+            return f"Its constraint asks for another host than the only one, which has {has}"
         return ""
+
+    def _met(self, where: bytes, fits: constraints.Fits) -> bool:
+        if not where or self.capacity.labels is None:
+            return True
+        return constraints.met(_constraint(where), fits)
+
+    def _fits(self, label: LabelConstraint) -> bool:
+        """Whether it does beside what is admitted."""
+        if label.kind == LabelConstraint.LABEL_CONSTRAINT_KIND_HOST:
+            return self._possible(label)
+        return constraints.holds(label, self._labels[label.label.key, label.label.value])
+
+    def _possible(self, label: LabelConstraint) -> bool:
+        """Whether there may be a time at which it fits: the host stays what it is."""
+        if label.kind == LabelConstraint.LABEL_CONSTRAINT_KIND_HOST:
+            labels = self.capacity.labels or {}
+            return constraints.holds(label, int(labels.get(label.label.key) == label.label.value))
+        less = label.condition == LabelConstraint.LABEL_CONSTRAINT_CONDITION_LESS_THAN
+        return not less or label.requirement > 0
 
     def used(self, pool: str) -> Amount:
         return self._used.get(pool, Amount())
@@ -177,8 +231,7 @@ class Admission:
                 self._used[pool] = self._used.get(pool, Amount()) + request.amount
         self._lines.clear()
         for request in self._waiting.values():
-            if not self.never(request):
-                insort(self._lines.setdefault(request.pool, []), request.place)
+            self._line_up(request)
 
     def _short(self, request: Request) -> str:
         if len(self._admitted) >= self.capacity.pods:
@@ -204,3 +257,8 @@ class Admission:
     def _path(self, pool: str) -> str:
         found = self.pools.get(pool)
         return found.path if found is not None else pool
+
+
+@lru_cache(maxsize=1000)
+def _constraint(where: bytes) -> Constraint:
+    return Constraint.FromString(where)

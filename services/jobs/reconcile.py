@@ -336,7 +336,16 @@ class Pass:
 
 def request(job: pb.Job, found: pb.Pod, effective: pod_pb2.PodSpec) -> Request:
     """What a pod that waits asks for."""
-    return Request(found.name, job.respool_id, amount_of(effective), job.sla.priority, found.changed_at)
+    where = effective.constraint
+    return Request(
+        found.name,
+        job.respool_id,
+        amount_of(effective),
+        job.sla.priority,
+        found.changed_at,
+        where.SerializeToString(deterministic=True) if where.type else b"",
+        frozenset((label.key, label.value) for label in effective.labels),
+    )
 
 
 def amount_of(effective: pod_pb2.PodSpec) -> Amount:

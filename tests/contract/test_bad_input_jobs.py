@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,6 +15,7 @@ import pytest_asyncio
 import yarl
 from google.protobuf.message import Message
 
+from services.jobs import rest
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.rpc.client import failure_of
 from shared.rpc.status import HTTP
@@ -115,6 +117,24 @@ async def test_everything_that_is_wrong_is_said_at_once(yard: Yard) -> None:
         "spec.instance_spec[1].containers[0].resource.gpu_limit",
         "spec.instance_spec[1].containers[0].ports[0].name",
     }
+
+
+async def test_no_method_and_no_route_is_left_out(yard: Yard) -> None:
+    # The last one is the internal API, which all services have.
+    methods = [
+        method for api in yard.service.running.apis for method in api.methods if "admin" not in method.path
+    ]
+    assert {method.name for method in methods} - {case.method for case in GRPC} == set()
+    rules = [
+        rule
+        for table in (rest.JOBS, rest.PODS, rest.LOGS, rest.WATCHES, rest.POOLS)
+        for rules in table.values()
+        for rule in rules
+    ]
+    called = [(case.verb, case.target.partition("?")[0]) for case in REST]
+    for rule in rules:
+        pattern = re.sub(r"\\{[^}]*\\}", "[^/:]+", re.escape(rule.path))
+        assert any(verb == rule.verb and re.fullmatch(pattern, path) for verb, path in called), rule
 
 
 async def test_the_table_is_worth_its_name() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from google.protobuf import text_format
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.jobs.admission import UNLIMITED, Admission, Amount, Pool, Request
 from services.jobs.runtime.port import Capacity, Ending
+from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import Constraint
 from tests.unit.jobs_yard import Yard, spec
 
 OTHER = "b2a7c5de-0000-4000-8000-9d2f3b1a7c11-0"
@@ -155,6 +158,7 @@ def test_many_that_can_never_run_cost_little() -> None:
     assert calls <= 1000
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_limits_hold_whatever_happens(data: st.DataObject) -> None:
     found = admission(Capacity(cpu=6, memory_mb=1000, pods=5))
@@ -182,6 +186,109 @@ def test_limits_hold_whatever_happens(data: st.DataObject) -> None:
             assert sum(one.amount.cpu for one in inside) <= limit + 1e-6
             assert found.used(pool).cpu == pytest.approx(sum(one.amount.cpu for one in inside))
         assert sum(one.amount.cpu for one in running.values()) <= 6 + 1e-6 and len(running) <= 5
+
+
+# -- constraints
+
+HOST = Capacity(cpu=10, memory_mb=1000, pods=100, labels={"hostname": "here", "zone": "a"})
+
+
+def label(kind: str, condition: str, requirement: int, key: str, value: str) -> str:
+    return (
+        f"type: CONSTRAINT_TYPE_LABEL label_constraint {{ kind: LABEL_CONSTRAINT_KIND_{kind} "
+        f"condition: LABEL_CONSTRAINT_CONDITION_{condition} requirement: {requirement} "
+        f'label {{ key: "{key}" value: "{value}" }} }}'
+    )
+
+
+def joined(how: str, *parts: str) -> str:
+    inside = " ".join(f"constraints {{ {part} }}" for part in parts)
+    return f"type: CONSTRAINT_TYPE_{how} {how.lower()}_constraint {{ {inside} }}"
+
+
+def constrained(
+    pod: str, where: str, *labels: str, pool: str = "b", since: int = 0, cpu: float = 1
+) -> Request:
+    found = text_format.Parse(where, Constraint()).SerializeToString(deterministic=True)
+    own = frozenset((key, value) for key, _, value in (text.partition("=") for text in labels))
+    return Request(pod, pool, Amount(cpu), 0, since, found, own)
+
+
+IN_A = label("HOST", "EQUAL", 1, "zone", "a")
+IN_B = label("HOST", "EQUAL", 1, "zone", "b")
+ALONE = label("POD", "LESS_THAN", 1, "app", "web")
+BESIDE = label("POD", "GREATER_THAN", 0, "app", "db")
+
+
+@pytest.mark.parametrize(
+    ("where", "runs"),
+    [
+        ("", True),
+        (IN_A, True),
+        (IN_B, False),
+        (label("HOST", "LESS_THAN", 1, "zone", "b"), True),
+        (label("HOST", "GREATER_THAN", 0, "hostname", "here"), True),
+        (label("HOST", "GREATER_THAN", 1, "zone", "a"), False),
+        (joined("AND", IN_A, IN_B), False),
+        (joined("OR", IN_A, IN_B), True),
+        (joined("AND", IN_A, joined("OR", IN_B, ALONE)), True),
+        (ALONE, True),
+        (BESIDE, False),
+        (label("POD", "EQUAL", 0, "app", "web"), True),
+        (label("POD", "LESS_THAN", 0, "app", "web"), False),
+    ],
+)
+def test_a_constraint_decides_on_an_empty_host(where: str, runs: bool) -> None:
+    found = admission(HOST)
+    assert admitted(found, constrained("p", where)) == (["p"] if runs else [])
+    assert ("constraint" in found.reason("p")) is not runs
+
+
+def test_what_the_host_will_never_have_says_so_and_blocks_nobody() -> None:
+    found = admission(HOST)
+    never = constrained("p", joined("AND", IN_B, BESIDE), since=1)
+    assert admitted(found, never, wish("q", pool="b", since=2)) == ["q"]
+    assert found.reason("p") == (
+        "Its constraint asks for another host than the only one, which has hostname=here, zone=a"
+    )
+    assert found.never(never)
+    # It may come true: another pod decides.
+    assert not found.never(constrained("r", joined("OR", IN_B, BESIDE)))
+
+
+def test_one_of_a_kind_runs_at_a_time() -> None:
+    """Host-limit-1 on one node: at most one, the rest wait, whoever else there is."""
+    found = admission(HOST)
+    webs = [constrained(f"w{number}", ALONE, "app=web", since=number) for number in range(4)]
+    assert admitted(found, *webs, wish("other", pool="b", since=9)) == ["w0", "other"]
+    assert found.reason("w1") == "Its constraint is not met by the pods that are on the host now"
+    assert found.leave("w0")
+    assert list(found.admit()) == ["w1"]
+    # After a new start, too.
+    again = admission(HOST)
+    again.hold(webs[1])
+    assert admitted(again, *webs[2:]) == []
+
+
+def test_a_pod_that_wants_company_runs_once_it_is_there() -> None:
+    found = admission(HOST)
+    assert admitted(found, constrained("web", BESIDE, pool="a")) == []
+    assert admitted(found, constrained("db", "", "app=db", pool="b")) == ["db", "web"]
+    found.leave("db")
+    assert found.holds("web")
+
+
+def test_constraints_do_not_change_who_is_first() -> None:
+    found = admission(replace(HOST, cpu=2))
+    small = [constrained(f"s{number}", IN_A, since=number) for number in (1, 3)]
+    others = [wish(f"o{number}", pool="b", since=number) for number in (2, 4)]
+    assert admitted(found, *others, *small) == ["s1", "o2"]
+    found.leave("o2")
+    assert list(found.admit()) == ["s3"]
+
+
+def test_where_pods_run_may_be_the_runtimes_own_business() -> None:
+    assert admitted(admission(), constrained("p", IN_B)) == ["p"]
 
 
 # -- with the pods of a job

@@ -32,6 +32,7 @@ from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 _SECOND: Final = 1_000_000_000
 _BEGINNING: Final = 1_700_000_000 * _SECOND
 _FIRST_PORT: Final = 31000
+_HOST: Final = "fake-host"
 _CHECK: Final = 15
 Scripts = Mapping[str, Script] | Callable[[Attempt], Script]
 
@@ -60,7 +61,9 @@ class FakeEngine:
         capacity: Capacity | None = None,
         launch_rate: float | None = None,
     ) -> None:
-        self.capacity = capacity or Capacity(cpu=1e6, memory_mb=1e9, pods=1_000_000)
+        self.capacity = capacity or Capacity(
+            cpu=1e6, memory_mb=1e9, pods=1_000_000, labels={"hostname": _HOST, "zone": "a"}
+        )
         self.launched: list[str] = []
         self.available = True
         self._scripts = scripts if scripts is not None else {}
@@ -127,7 +130,7 @@ class FakeEngine:
         seen = Observation(
             attempt.pod_id,
             Phase.WAITING,
-            host="fake-host",
+            host=_HOST,
             health=Health.UNKNOWN if checked else Health.DISABLED,
         )
         run = self._runs[attempt.pod_id] = _Run(attempt, self._script(attempt), seen)

@@ -84,4 +84,5 @@ class Node:
             memory_mb=self.memory_mb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _MEGABYTE,
             pods=min(self.pods, room),
             gpu=float(len(self.gpus)),
+            labels=self.all_labels,
         )

@@ -92,12 +92,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the runtime can hold at once."""
+    """What the runtime can hold at once. `labels` are those of the one host that pods run on, for
+    constraints; None: where pods run is the runtime's own business, and what they ask for with it."""
 
     cpu: float
     memory_mb: float
     pods: int
     gpu: float = 0.0
+    labels: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

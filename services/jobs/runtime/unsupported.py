@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from services.jobs.runtime import constraint as constraints
 from services.jobs.runtime.node import Node
 from shared.errors import Violation
 from shared.pb.mesos.v1 import mesos_pb2 as mesos
@@ -15,7 +14,6 @@ from shared.pb.peloton.api.v1alpha.pod.apachemesos import apachemesos_pb2 as apa
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import (
     ContainerSpec,
     HealthCheckSpec,
-    LabelConstraint,
     PodSpec,
     VolumeMount,
 )
@@ -36,7 +34,6 @@ def unsupported(spec: PodSpec, node: Node) -> Iterator[Violation]:
         yield Violation("init_containers", "containers that run before")
     if spec.HasField("volume"):
         yield Violation("volume", "persistent volumes")
-    yield from _constraint(spec, node)
     yield from _mesos(spec.mesos_spec)
     for container in spec.containers[:1]:
         yield from _container(container)
@@ -53,21 +50,6 @@ def _host_ports(spec: PodSpec, container: ContainerSpec) -> Iterator[Violation]:
         if port.value and values.get(port.name, 0) not in (0, port.value):
             text = "another number than that of the container's port with this name"
             yield Violation(f"host_ports[{index}].value", text)
-
-
-def _constraint(spec: PodSpec, node: Node) -> Iterator[Violation]:
-    ours = True
-    for path, label in constraints.leaves(spec.constraint, "constraint"):
-        if label.kind != LabelConstraint.LABEL_CONSTRAINT_KIND_HOST:
-            ours = False
-            yield Violation(f"{path}.kind", "constraints by the labels of pods on the host")
-
-    def count(wanted: LabelConstraint) -> int:
-        return int(node.all_labels.get(wanted.label.key) == wanted.label.value)
-
-    if ours and not constraints.met(spec.constraint, count):
-        has = ", ".join(f"{key}={value}" for key, value in sorted(node.all_labels.items()))
-        yield Violation("constraint", f"asks for another host than the only one, which has {has}")
 
 
 def _mesos(spec: apachemesos.PodSpec) -> Iterator[Violation]:
