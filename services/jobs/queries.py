@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
@@ -28,18 +28,19 @@ _DAY: Final = 86_400 * 1_000_000_000
 _WINDOW: Final = 7 * _DAY + 30 * 1_000_000_000
 _INSTANCES: Final = 1 << 32
 
-_JOB_ORDERS: Final[dict[str, Callable[[stored.Job], Any]]] = {
-    "creation_time": lambda job: job.created_at,
-    "completion_time": lambda job: job.completed_at,
-    "start_time": lambda job: job.started_at,
-    "update_time": lambda job: job.updated_at,
-    "name": lambda job: job.name,
-    "owner": lambda job: job.owner,
-    "state": lambda job: job.state,
-    "respool_id": lambda job: job.respool_id,
-    "instance_count": lambda job: job.instance_count,
+# What the store orders by.
+_JOB_ORDERS: Final[Mapping[str, str]] = {
+    "creation_time": "created_at",
+    "completion_time": "completed_at",
+    "start_time": "started_at",
+    "update_time": "updated_at",
+    "name": "name",
+    "owner": "owner",
+    "state": "state",
+    "respool_id": "respool_id",
+    "instance_count": "instance_count",
 }
-_POD_ORDERS: Final[dict[str, Callable[[stored.Pod], Any]]] = {
+_POD_ORDERS: Final[Mapping[str, Callable[[stored.Pod], Any]]] = {
     # Those that have not begun last.
     "creation_time": lambda pod: (not pod.status.start_time, pod.status.start_time),
     "host": lambda pod: pod.status.host,
@@ -63,22 +64,23 @@ class Queries:
         wanted = request.spec
         tests, conditions = await self._tests(wanted)
         paging = wanted.pagination
-        order = _ordering(paging.order_by, _JOB_ORDERS, "spec.pagination.order_by")
+        asked = _ordering(paging.order_by, _JOB_ORDERS, "spec.pagination.order_by")
+        orders: dict[str, Order] = {}
+        for index, descending in asked or [("created_at", True)]:
+            # A second mention of a property decides nothing.
+            orders.setdefault(index, Order(index, descending))
         most = paging.max_limit or MAX_RESULTS
-        newest = (Order("created_at", descending=True),)
-        # In the default order the first ones found are the first ones wanted.
-        enough = None if order else most
-        found: list[stored.Job] = []
-        query = Query(kinds.JOB, where=tuple(conditions), order=newest)
+        # The first ones found are the first ones wanted.
+        limit = None if tests else most
+        query = Query(kinds.JOB, where=tuple(conditions), order=tuple(orders.values()), limit=limit)
+        rows: list[stored.Job] = []
         async with aclosing(self._store.scan(query)) as records:
             async for record in records:
                 job = stored.Job.FromString(record.body)
                 if all(test(job) for test in tests):
-                    found.append(job)
-                    if enough is not None and len(found) == enough:
+                    rows.append(job)
+                    if len(rows) == most:
                         break
-        rows = _sorted(found, order, lambda job: job.id) if order else found
-        rows = rows[:most]
         page = rows[paging.offset : paging.offset + (paging.limit or PAGE)]
         answer = pb.QueryJobsResponse(spec=wanted, records=[jobs.summary(job) for job in page])
         answer.pagination.CopyFrom(
@@ -151,14 +153,13 @@ class Queries:
         }
 
     async def _tests(self, wanted: stateless.QuerySpec) -> tuple[list[Test], list[Condition]]:
-        """What a job must pass, and what of that the store can ask. Raises InvalidArgument."""
+        """What a job must pass, and what the store asks for besides. Raises InvalidArgument."""
         tests: list[Test] = []
         conditions: list[Condition] = []
         states = set[int](wanted.job_states)
         _known_states(states, stateless.JobState, "spec.job_states")
         if states:
             conditions.append(Condition("state", "in", tuple(sorted(states))))
-            tests.append(lambda job: job.state in states)
         for label in wanted.labels:
             tests.append(lambda job, label=label: _labelled(job, label))  # type: ignore[misc]  # bound early
         for word in wanted.keywords:
@@ -171,17 +172,14 @@ class Queries:
                     "spec.respool", f"{wanted.respool.value[:100]!r} is no path of a pool"
                 )
             conditions.append(Condition("respool_id", "=", pool))
-            tests.append(lambda job: job.respool_id == pool)
         if wanted.owner:
             tests.append(lambda job: wanted.owner in (job.owner, job.owning_team))
         if wanted.name:
             tests.append(lambda job: wanted.name in job.name)
-        self._times(wanted, states, tests, conditions)
+        self._times(wanted, states, conditions)
         return tests, conditions
 
-    def _times(
-        self, wanted: stateless.QuerySpec, states: set[int], tests: list[Test], conditions: list[Condition]
-    ) -> None:
+    def _times(self, wanted: stateless.QuerySpec, states: set[int], conditions: list[Condition]) -> None:
         given = False
         for field, index in (
             ("creation_time_range", "created_at"),
@@ -193,11 +191,9 @@ class Queries:
             low, high = _bounds(getattr(wanted, field), f"spec.{field}")
             low = max(low, 1) if index == "completed_at" else low
             conditions += [Condition(index, ">=", low), Condition(index, "<", high)]
-            tests.append(lambda job, i=index, a=low, b=high: a <= getattr(job, i) < b)  # type: ignore[misc]
         if not given and states & machines.TERMINAL:
             since = self._clock() - _WINDOW
             conditions.append(Condition("created_at", ">=", since))
-            tests.append(lambda job: job.created_at >= since)
 
 
 def _labelled(job: stored.Job, wanted: Any) -> bool:
@@ -229,14 +225,11 @@ def _bounds(range_: TimeRange, parameter: str) -> tuple[int, int]:
     return low, high
 
 
-Ordering = list[tuple[Callable[[Any], Any], bool]]
-
-
 def _ordering(
-    given: Sequence[query_pb2.OrderBy], known: dict[str, Callable[[Any], Any]], parameter: str
-) -> Ordering:
-    """(value, descending) of each key. Raises InvalidArgument for an unknown property."""
-    found: Ordering = []
+    given: Sequence[query_pb2.OrderBy], known: Mapping[str, T], parameter: str
+) -> list[tuple[T, bool]]:
+    """What each key stands for, and whether it descends. Raises InvalidArgument for an unknown property."""
+    found: list[tuple[T, bool]] = []
     for index, entry in enumerate(given):
         name = entry.property.value
         if name not in known:
@@ -247,7 +240,9 @@ def _ordering(
     return found
 
 
-def _sorted(rows: list[T], order: Ordering, tie: Callable[[T], Any]) -> list[T]:
+def _sorted(
+    rows: list[T], order: list[tuple[Callable[[Any], Any], bool]], tie: Callable[[T], Any]
+) -> list[T]:
     """By the first key first; ties by `tie`, ascending."""
     found = sorted(rows, key=tie)
     for value, descending in reversed(order):
