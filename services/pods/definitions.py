@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from services.pods import stored
 from services.pods.inventory import Inventory
-from services.pods.kinds import CLUSTER, DEPLOYMENT, POD, SCHEMA
+from services.pods.kinds import CLUSTER, COMPOSITES, DEPLOYMENT, POD, SCHEMA
 from shared.pb.roundhouse.pods.v1 import pods_pb2 as pb
 from shared.query.ast import Node
 from shared.query.descriptor_schema import DescriptorSchema
@@ -42,6 +42,7 @@ def definitions(inventory: Inventory, parse_filter: Callable[[str], Node]) -> li
             name=lambda found: found.pod.id,
             schema=SCHEMA,
             parse_filter=parse_filter,
+            composites=COMPOSITES,
             namespace="namespace",
             inventory=inventory,
         ),

@@ -47,7 +47,7 @@ SCHEMA: Final = Schema(
         _text("deployment", lambda stored: stored.pod.deployment_id),
         _text("cluster_id", lambda stored: stored.pod.cluster_id, indexed=True),
         _text("source", lambda stored: stored.source, indexed=True),
-        Field("updated_at", "int", lambda stored: stored.updated_at),
+        Field("updated_at", "int", lambda stored: stored.updated_at, indexed=True),
         _text(
             "image_digest",
             lambda stored: tuple(instance.image_digest for instance in stored.pod.live_instances),
@@ -59,6 +59,8 @@ SCHEMA: Final = Schema(
     ),
     key="id",
 )
+# What pods are counted by, and the newest of a source.
+COMPOSITES: Final = (("cluster_id", "namespace", "deployment_id"), ("source", "updated_at"))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.pods import feed_service, kinds, pod_service
+from services.pods import browse_service, feed_service, kinds, pod_service
+from services.pods.browse_service import BrowseService
+from services.pods.census import Counting
 from services.pods.definitions import PodDefinition
 from services.pods.definitions import definitions as kinds_of
 from services.pods.feed import Feed
@@ -44,7 +46,9 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
     assert isinstance(pods_definition, PodDefinition)
     inventory = pods_definition.inventory
     await inventory.rows(store, await store.head())
-    pods = PodService(Pods(store, inventory, clock), metrics)
+    stored = Pods(store, inventory, clock)
+    pods = PodService(stored, metrics)
+    browse = BrowseService(Counting(stored, store, inventory), pods)
     feed = PodFeedService(
         Feed(store, clock, max_sync=config.pods_max_sync),
         InventoryFeed(store, inventory, clock, max_rows=config.pods_max_sync),
@@ -61,6 +65,7 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
         authenticator=Credentials(environment.access),
         http={"ExportPods": HttpForm(lines=pods.export_lines)},
     )
+    of_browse = methods_of(browse_service.SERVICE, browse, PERMISSIONS)
     of_feed = methods_of(
         feed_service.SERVICE, feed, PERMISSIONS, rules=feed_service.RULES, http=feed_service.FORMS
     )
@@ -68,6 +73,7 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
         apis=[
             Api("StackRox pods, v1", of_pods, STYLE),
             Api("Roundhouse pod feed", of_feed, STYLE),
+            Api("What consoles ask of pods", of_browse, STYLE),
         ],
         on_scrape=[count],
     )

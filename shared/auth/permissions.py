@@ -142,6 +142,7 @@ _CONTROLLER = "/jumpstarter.v1.ControllerService/"
 _LAB = "/roundhouse.lab.v1.LabService/"
 _PODS = "/v1.PodService/"
 _FEED = "/podfeed.v1.PodFeedService/"
+_BROWSE = "/roundhouse.pods.v1.BrowseService/"
 _JOB = "/peloton.api.v1alpha.job.stateless.svc.JobService/"
 _POD = "/peloton.api.v1alpha.pod.svc.PodService/"
 _WATCH = "/peloton.api.v1alpha.watch.svc.WatchService/"
@@ -215,6 +216,8 @@ PERMISSIONS: Final[Mapping[str, str]] = MappingProxyType(
         f"{_LAB}ListNamespaces": "board.list",
         f"{_PODS}GetPods": "pods.view",
         f"{_PODS}ExportPods": "pods.view",
+        f"{_BROWSE}CountPods": "pods.view",
+        f"{_BROWSE}ExportLines": "pods.view",
         f"{_FEED}Push": "pods.feed",
         f"{_FEED}Sync": "pods.feed",
         f"{_FEED}PutInventory": "pods.feed",

@@ -20,6 +20,7 @@ from shared.pb.api.v1 import pod_service_pb2 as pods
 from shared.pb.api.v1.pagination_pb2 import Pagination, SortOption
 from shared.pb.api.v1.search_service_pb2 import RawQuery
 from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as feed
+from shared.pb.roundhouse.pods.v1.browse_pb2 import CountPodsRequest
 from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment
 from tests.contract.bad_input import Rest
 from tests.contract.pods_yard import CLUSTER, EXPORT, OTHER, id_of, pod
@@ -27,6 +28,7 @@ from tests.contract.pods_yard import CLUSTER, EXPORT, OTHER, id_of, pod
 INVALID = StatusCode.INVALID_ARGUMENT
 _PODS = "/v1.PodService/"
 _FEED = "/podfeed.v1.PodFeedService/"
+_BROWSE = "/roundhouse.pods.v1.BrowseService/"
 _LONG = "x" * 300_000
 _FEED_PODS, _FEED_INVENTORY = "/v1/feed/pods", "/v1/feed/inventory"
 
@@ -46,6 +48,10 @@ def export(name: str, query: str) -> Grpc:
 
 def listed(name: str, field: str, **pagination: Any) -> Grpc:
     return Grpc(name, f"{_PODS}GetPods", [RawQuery(pagination=Pagination(**pagination))], field=field)
+
+
+def counted(name: str, field: str, **fields: Any) -> Grpc:
+    return Grpc(name, f"{_BROWSE}CountPods", [CountPodsRequest(**fields)], field=field)
 
 
 def push(name: str, field: str, *events: feed.PodEvent | bytes) -> Grpc:
@@ -108,6 +114,14 @@ GRPC = (
     listed("an order by what is joined", "pagination.sort_options[1].field", sort_options=[SortOption(field="Pod ID"), SortOption(field="Cluster")]),
     listed("an aggregation", "pagination.sort_option.aggregate_by", sort_option=SortOption(field="Pod ID", aggregate_by={})),
     Grpc("a list of a query that is wrong", f"{_PODS}GetPods", [RawQuery(query="Pod ID:x")], field="query"),
+    # -- counts
+    counted("a count by nothing known", "by", by=9),
+    counted("a negative page", "page_size", page_size=-1),
+    counted("a page of too many", "page_size", page_size=1001),
+    counted("a token that is none", "page_token", page_token="x"),
+    counted("an order that is none", "order_by", order_by="pods up"),
+    counted("a count of a query that is wrong", "query", query="Pod ID:x"),
+    Grpc("lines of a query that is wrong", f"{_BROWSE}ExportLines", [pods.ExportPodRequest(query="Pod ID:x")], field="query"),
     # -- events
     push("an event of nothing", "events[0].pod.id", feed.PodEvent()),
     push("no id", "events[0].pod.id", upsert(id=None)),
