@@ -397,6 +397,23 @@ def test_expressions_are_bounded() -> None:
     assert "r/" not in refused("Namespace:r/((a{100}){100}){100}")
 
 
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("Pod ID:x", "x"),
+        (f"Pod ID: {A}, x", " x"),
+        ('Pod Name:"a+b:c" + Namespace : a,r/(,b', "r/("),
+        ("Colour:red+Deployment Label:a=b,!a=b", "!a=b"),
+        ("Created:3d,soon", "soon"),
+        ("Namespace:a,!!b", "!!b"),
+    ],
+)
+def test_what_is_wrong_has_a_position(query: str, wrong: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        SEARCH.parse(query, NOW)
+    assert caught.value.position is not None and query[caught.value.position :].startswith(wrong)
+
+
 @pytest.mark.parametrize("value", ["!!x", "!!!", "!!r/x"])
 def test_two_marks_are_reserved(value: str) -> None:
     assert "reserved" in refused(f"Namespace:{value}")

@@ -69,37 +69,53 @@ class Search:
         return [label.name for label in self._labels.values()]
 
     def parse(self, text: str, now: int) -> Parsed:
-        """`now`: nanoseconds since 1970, for times counted from it. Raises InvalidArgument."""
+        """`now`: nanoseconds since 1970, for times counted from it. Raises InvalidArgument, with the
+        position of the value that is wrong."""
         if len(text) > MAX_CHARACTERS:
             raise self._wrong(f"a query has at most {MAX_CHARACTERS} characters")
         own: list[Node] = []
         joined: list[Node] = []
         budget = _Budget()
         try:
-            for name, values in pairs(text).items():
+            for name, values in _placed(text).items():
                 label = self._labels.get(name.lower())
                 if label is not None:
                     (joined if label.joined else own).append(_pair(label, values, now, budget))
-        except ValueError as error:
-            raise self._wrong(str(error)) from error
+        except _WrongValue as error:
+            raise self._wrong(str(error), error.position) from error
         return Parsed(_all(own), _all(joined) if joined else None)
 
-    def _wrong(self, text: str) -> InvalidArgument:
-        return InvalidArgument(text, [Violation(self._parameter, text)])
+    def _wrong(self, text: str, position: int | None = None) -> InvalidArgument:
+        return InvalidArgument(text, [Violation(self._parameter, text)], position=position)
+
+
+class _WrongValue(Exception):
+    """`position`: characters from the start of the query to the value."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 def pairs(text: str) -> dict[str, list[str]]:
     """Labels as they were written, each with its values; the last pair of a spelling counts."""
-    found: dict[str, list[str]] = {}
-    for piece in _split(text):
-        label, colon, values = piece.strip().partition(":")
-        if colon and values:
-            found[label.strip()] = _values(values.strip())
+    return {label: [value for _, value in values] for label, values in _placed(text).items()}
+
+
+def _placed(text: str) -> dict[str, list[tuple[int, str]]]:
+    """The same, each value behind its position."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for start, piece in _split(text):
+        label, _, values = piece.partition(":")
+        if values.strip():
+            blanks = len(values) - len(values.lstrip())
+            found[label.strip()] = _values(values.strip(), start + len(label) + 1 + blanks)
     return found
 
 
-def _split(text: str) -> Iterator[str]:
-    """A pair ends at the last `+` before the next colon. Nothing between quotes separates."""
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Pairs, each behind its position. One ends at the last `+` before the next colon. Nothing between
+    quotes separates."""
     start, plus, quoted = 0, -1, False
     for index, character in enumerate(text):
         if character == '"':
@@ -109,20 +125,21 @@ def _split(text: str) -> Iterator[str]:
         elif character == "+":
             plus = index
         elif character == ":" and plus >= start:
-            yield text[start:plus]
+            yield start, text[start:plus]
             start = plus + 1
-    yield text[start:]
+    yield start, text[start:]
 
 
-def _values(text: str) -> list[str]:
+def _values(text: str, at: int) -> list[tuple[int, str]]:
+    """`at`: the position of `text`."""
     found, start, quoted = [], 0, False
     for index, character in enumerate(text):
         if character == '"':
             quoted = not quoted
         elif character == "," and not quoted:
-            found.append(text[start:index])
+            found.append((at + start, text[start:index]))
             start = index + 1
-    return [*found, text[start:]]
+    return [*found, (at + start, text[start:])]
 
 
 class _Budget:
@@ -154,16 +171,16 @@ class _Budget:
         return text
 
 
-def _pair(label: Label, values: Sequence[str], now: int, budget: _Budget) -> Node:
-    if label.kind == "map":
-        return _any([_map(label.field, value, budget) for value in values])
-    if label.kind == "time":
-        return _any([search_time.parse(label.field, value, now) for value in values])
+def _pair(label: Label, values: Sequence[tuple[int, str]], now: int, budget: _Budget) -> Node:
+    """Raises _WrongValue."""
     nodes: list[Node] = []
     equal: list[str] = []
-    for value in values:
-        found = _id(label.field, value, budget) if label.kind == "id" else _text(label.field, value, budget)
-        match found:
+    for position, value in values:
+        try:
+            found = _value(label, value, now, budget)
+        except ValueError as error:
+            raise _WrongValue(str(error), position) from error
+        match found if label.kind in ("id", "text") else None:
             case Compare(_, "=", str(id)):
                 equal.append(id)
             case TextMatch(_, Pattern("equal", text, False)):
@@ -176,6 +193,19 @@ def _pair(label: Label, values: Sequence[str], now: int, budget: _Budget) -> Nod
     elif equal:
         nodes.append(In(label.field, tuple(dict.fromkeys(equal))))
     return _any(nodes)
+
+
+def _value(label: Label, value: str, now: int, budget: _Budget) -> Node:
+    """Raises ValueError."""
+    match label.kind:
+        case "map":
+            return _map(label.field, value, budget)
+        case "time":
+            return search_time.parse(label.field, value, now)
+        case "id":
+            return _id(label.field, value, budget)
+        case "text":
+            return _text(label.field, value, budget)
 
 
 def _text(field: str, value: str, budget: _Budget) -> Node:
