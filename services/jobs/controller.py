@@ -42,6 +42,8 @@ T = TypeVar("T")
 _SECOND: Final = 1_000_000_000
 _NAP: Final = 1.0
 _RETRY_MISTAKE: Final = 10.0
+# Of a change, when the job was written by somebody else meanwhile (jobs contract, section 3, rule 5).
+_RETRIES: Final = 5
 # Passes that go on at once: their commits share transactions.
 _AT_ONCE: Final = 32
 _BY: Final = Author("controller", "controller:job:reconcile")
@@ -177,20 +179,24 @@ class Controller:
     ) -> T:
         """Carry out `change` on the job as it is, under its lock. `configurations` names those that
         `change` reads beside the ones that pods have. Raises NotFound, and what `change` raises."""
-        async with self._held(id) as active:
-            draft = Draft(active.board, self.now())
-            wanted = configurations(draft) if configurations is not None else set()
-            await self._boards.load_specs(active.board, wanted | {draft.job.configuration})
-            answer = change(draft)
-            if draft.changed:
+        for left in reversed(range(1 + _RETRIES)):
+            async with self._held(id) as active:
+                draft = Draft(active.board, self.now())
+                wanted = configurations(draft) if configurations is not None else set()
+                await self._boards.load_specs(active.board, wanted | {draft.job.configuration})
+                answer = change(draft)
                 try:
-                    await self._commit(active, draft, by)
-                except BaseException:
+                    if draft.changed:
+                        await self._commit(active, draft, by)
+                except BaseException as error:
                     active.doubt(draft)
                     self.touch(id)
+                    if left and isinstance(error, Aborted):
+                        continue
                     raise
-            self.touch(id, draft.edited)
-            return answer
+                self.touch(id, draft.edited)
+                return answer
+        raise AssertionError(id)
 
     async def refresh(self, id: str) -> None:
         """Read the job anew and look at all of it. Raises NotFound."""

@@ -328,9 +328,10 @@ def _begin(
 
 
 def _kept(spec: stateless.JobSpec, version: int, by: str, now: int) -> stateless.JobSpec:
-    """As submitted, with the server's revision."""
+    """As submitted, within its bounds, with the server's revision."""
     found = stateless.JobSpec()
     found.CopyFrom(spec)
+    specs.clamp(found)
     found.revision.version = version
     found.revision.created_at = found.revision.updated_at = now
     found.revision.updated_by = by
@@ -340,5 +341,6 @@ def _kept(spec: stateless.JobSpec, version: int, by: str, now: int) -> stateless
 def _bare(spec: stateless.JobSpec) -> bytes:
     """Without what the server sets."""
     found = specs.shown(spec)
+    specs.clamp(found)
     found.ClearField("revision")
     return found.SerializeToString(deterministic=True)

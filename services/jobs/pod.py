@@ -122,8 +122,9 @@ def renew(pod: pb.Pod, now: int, container: pod_pb2.ContainerSpec) -> pb.Run | N
     pod.configuration = pod.desired_configuration
     pod.admitted = False
     pod.killing_for = _FOR.TERMINATION_STATUS_REASON_INVALID
-    for field in ("host", "message", "reason", "start_time", "completion_time", "containers_status"):
+    for field in ("host", "host_id", "message", "reason", "start_time", "completion_time"):
         status.ClearField(field)
+    status.ClearField("containers_status")
     status.ClearField("resource_usage")
     shown = status.containers_status.add(state=events.CONTAINER[machines.INITIALIZED])
     _describe(shown, container)

@@ -26,6 +26,7 @@ BUDGET: Final = 500
 # Runs of an instance that are kept, with their files; the present one among them.
 KEPT_RUNS: Final = 5
 _REASON: Final = pod_pb2.TerminationStatus
+_OVER: Final = machines.ENDED | {machines.KILLING}
 _DESIRED: Final = {
     machines.J_RUNNING: machines.RUNNING,
     machines.J_KILLED: machines.KILLED,
@@ -142,7 +143,9 @@ class Pass:
             found.desired_state_version = version
             # What an update has removed stays removed.
             if found.status.desired_state != machines.DELETED or desired == machines.DELETED:
-                pod.want(found, draft.now, desired=desired)
+                # What a start finds ended or ending waits for no pause.
+                rerun = desired == machines.RUNNING and found.status.state in _OVER
+                pod.want(found, draft.now, desired=desired, rerun=rerun)
                 if desired != machines.RUNNING:
                     found.killing_for = _REASON.TERMINATION_STATUS_REASON_KILLED_ON_REQUEST
                 elif found.status.state != machines.KILLING:

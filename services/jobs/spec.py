@@ -4,12 +4,14 @@ section 7), and when two such specs mean the same (section 4, GetReplaceJobDiff)
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import ContainerSpec, PodSpec
+
+MAX_FAILURES: Final = 100
 
 
 class Specs(dict[int, JobSpec]):
@@ -62,6 +64,9 @@ def _containers(default: PodSpec, override: PodSpec) -> list[ContainerSpec]:
     for index, (new, given) in enumerate(zip(found, override.containers, strict=True)):
         if index < len(default.containers):
             new.CopyFrom(default.containers[index])
+            if given.command.value and not _has_entrypoint(given):
+                # It is another command, though said in another field.
+                new.ClearField("entrypoint")
             _overlay(new, given)
         else:
             new.CopyFrom(given)
@@ -82,6 +87,21 @@ def _overlay(message: Any, override: Message) -> None:
             setattr(message, field.name, getattr(override, field.name))
 
 
+def _has_entrypoint(container: ContainerSpec) -> bool:
+    return bool(container.entrypoint.value or container.entrypoint.arguments)
+
+
+def clamp(spec: JobSpec) -> None:
+    """What may be asked for and is not given."""
+    for pod in (spec.default_spec, *spec.instance_spec.values()):
+        _clamp(pod)
+
+
+def _clamp(pod: PodSpec) -> None:
+    if pod.restart_policy.max_failures > MAX_FAILURES:
+        pod.restart_policy.max_failures = MAX_FAILURES
+
+
 def shown(spec: JobSpec) -> JobSpec:
     """As clients read it: what is said in the deprecated `command` stands in `entrypoint` too. A new
     message."""
@@ -98,7 +118,7 @@ def _modernize(pod: PodSpec) -> None:
     """Means the same as before: who sends it back changes nothing."""
     for container in pod.containers:
         command, entrypoint = container.command, container.entrypoint
-        if not command.value or entrypoint.value or entrypoint.arguments:
+        if not command.value or _has_entrypoint(container):
             continue
         entrypoint.value = command.value
         # Without a shell the first argument is what the program is called.
@@ -119,6 +139,7 @@ def key(spec: PodSpec) -> bytes:
     found = PodSpec()
     found.CopyFrom(spec)
     _modernize(found)
+    _clamp(found)
     found.ClearField("pod_name")
     _sort(found, "labels", lambda label: (label.key, label.value))
     _sort(found, "host_ports", _bytes)

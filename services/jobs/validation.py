@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from services.jobs import spec as specs
 from services.jobs.runtime import constraint as constraints
@@ -169,7 +169,9 @@ def _command_faults(path: str, container: ContainerSpec) -> Iterator[Violation]:
     for field, given in (("entrypoint", entrypoint), ("command", command)):
         if any("\0" in text for text in (given.value, *given.arguments)):
             yield Violation(f"{path}.{field}", "has a NUL in it")
-    variables = [(f"{path}.environment[{i}]", found) for i, found in enumerate(container.environment)]
+    variables: list[tuple[str, Any]] = [
+        (f"{path}.environment[{i}]", found) for i, found in enumerate(container.environment)
+    ]
     variables += [
         (f"{path}.command.environment.variables[{i}]", found)
         for i, found in enumerate(command.environment.variables)

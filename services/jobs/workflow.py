@@ -61,7 +61,7 @@ def _become(workflow: pb.Workflow, state: int, now: int) -> None:
 
 def event(events: object, workflow: pb.Workflow, state: int, now: int) -> None:
     """Add one to `events`, of the workflow or of a step."""
-    events.add(type=workflow.type, timestamp=moments.text(now), state=state)  # type: ignore[attr-defined]
+    events.add(type=workflow.type, timestamp=moments.seconds_text(now), state=state)  # type: ignore[attr-defined]
 
 
 def finish(found: pb.Step, workflow: pb.Workflow, now: int, *, failed: bool) -> None:
@@ -76,14 +76,16 @@ def instance_events(
     roll-back is about it from then on."""
     events = [
         stateless.WorkflowEvent(
-            type=workflow.type, timestamp=moments.text(workflow.created_at), state=machines.W_INITIALIZED
+            type=workflow.type,
+            timestamp=moments.seconds_text(workflow.created_at),
+            state=machines.W_INITIALIZED,
         )
     ]
     if workflow.rolled_back_at:
         events.append(
             stateless.WorkflowEvent(
                 type=workflow.type,
-                timestamp=moments.text(workflow.rolled_back_at),
+                timestamp=moments.seconds_text(workflow.rolled_back_at),
                 state=machines.ROLLING_BACKWARD,
             )
         )

@@ -5,18 +5,31 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
 
 from services.jobs import job as jobs
+from services.jobs import kinds
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as stored
-from shared.storage.port import Query
-from tests.contract.jobs_yard import JOB_RUNNING, KILLING, RUNNING, STARTING, Yard, opened, span, spans, until
+from shared.storage.port import Author, Put, Query
+from tests.contract.jobs_yard import (
+    JOB_RUNNING,
+    KILLING,
+    RUNNING,
+    STARTING,
+    Job,
+    Yard,
+    opened,
+    span,
+    spans,
+    until,
+)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-lifecycle")]
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -335,6 +348,21 @@ async def test_a_start_leaves_what_runs_alone(yard: Yard) -> None:
     assert (await job.status()).state == JOB_RUNNING
 
 
+async def test_a_start_lets_pods_that_have_ended_wait_no_longer(yard: Yard) -> None:
+    job = await yard.job("crash", count=2)
+    await job.until_pod(pod_pb2.POD_STATE_FAILED, 0, passing=10)
+    found = await job.until_pod(pod_pb2.POD_STATE_FAILED, 1)
+    assert found.failure_count == 1 and found.message == "Task throttled due to failure"
+    assert await job.start() == "1-2-1"
+    for instance in (0, 1):
+        await job.until_pod(RUNNING, instance, 2)
+    # The same after a stop: however often they have failed, they need not wait for their pause.
+    await job.stop()
+    await job.start()
+    for instance in (0, 1):
+        assert (await job.until_pod(RUNNING, instance, 3)).failure_count == 1
+
+
 async def test_a_stopping_job_is_killing_until_the_last_pod_has_ended(yard: Yard) -> None:
     job = await yard.job("slow end")
     await job.stop(wait=False)
@@ -445,6 +473,96 @@ async def test_ids_by_name_newest_first(yard: Yard) -> None:
     await second.replace(yard.spec("run", count=1, name="renamed"))
     found = await yard.call("GetJobIDFromJobName", pb.GetJobIDFromJobNameRequest(job_name="twin"))
     assert [id.value for id in found.job_id] == [first.id]
+
+
+async def test_a_job_without_a_name_is_found_without_one(yard: Yard) -> None:
+    job = await yard.job(name="", count=1)
+    found = await yard.call("GetJobIDFromJobName", pb.GetJobIDFromJobNameRequest())
+    assert job.id in [id.value for id in found.job_id]
+
+
+# -- what is taken
+
+
+async def test_what_the_contract_accepts(yard: Yard) -> None:
+    spec = yard.spec(count=1, sla=stateless.SlaSpec(maximum_unavailable_instances=2**32 - 1))
+    spec.default_spec.restart_policy.max_failures = 500
+    spec.instance_spec[0].restart_policy.max_failures = 101
+    spec.instance_spec[7].controller = True
+    request = pb.CreateJobRequest(spec=spec)
+    job = Job(yard, (await yard.call("CreateJob", request)).job_id.value, "1-1-1")
+    await job.until_over()
+    found = await job.spec()
+    assert found.default_spec.restart_policy.max_failures == 100
+    assert found.instance_spec[0].restart_policy.max_failures == 100
+    assert set(await job.pods()) == {0}
+    # The same once more is no other spec, nor is what was read.
+    for wanted in (spec, found):
+        diff = await yard.call("GetReplaceJobDiff", job.ask(pb.GetReplaceJobDiffRequest, spec=wanted))
+        assert spans(diff.instances_unchanged) == [(0, 1)]
+    assert await job.patch(spec) == "1-1-1"
+
+
+async def test_metadata_that_means_nothing_is_ignored(yard: Yard) -> None:
+    job = await yard.job(count=1)
+    metadata = (
+        *yard.who().items(),
+        ("rpc-caller", "peloton-client"),
+        ("rpc-service", "peloton-jobmgr"),
+        ("rpc-encoding", "proto"),
+        ("x-unheard-of", "1"),
+    )
+    found = await yard.method("GetJob")(job.ask(pb.GetJobRequest, version=""), metadata=metadata)
+    assert found.job_info.job_id.value == job.id
+
+
+# -- somebody else who writes
+
+
+async def overtake(yard: Yard, job: Job) -> None:
+    """The job's record changes behind the controller's back."""
+    record = await yard.store.get(kinds.JOB, job.id)
+    changed = stored.Job.FromString(record.body)
+    changed.revision += 1
+    body = changed.SerializeToString(deterministic=True)
+    await yard.store.commit([Put(kinds.JOB, job.id, body, expect=record.revision)], by=Author("test", "test"))
+
+
+async def test_a_change_that_was_overtaken_is_made_of_what_is_there_now(yard: Yard) -> None:
+    job = await yard.job(count=1)
+    await until_idle(yard)
+    before = (await job.status()).revision.version
+    await overtake(yard, job)
+    assert await job.stop() == "1-2-1"
+    assert (await job.status()).revision.version > before + 1
+
+
+async def test_a_change_that_is_overtaken_again_and_again_is_aborted(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await yard.job(count=1)
+    await until_idle(yard)
+    commit, tries = yard.store.commit, 0
+
+    async def overtaken(changes: Any, **options: Any) -> Any:
+        nonlocal tries
+        if options["by"].action.endswith("job:stop"):
+            tries += 1
+            await overtake(yard, job)
+        return await commit(changes, **options)
+
+    monkeypatch.setattr(yard.store, "commit", overtaken)
+    await yard.fails(ABORTED, "StopJob", job.ask(pb.StopJobRequest), "unexpected version")
+    assert tries == 6
+    monkeypatch.undo()
+    assert await job.stop() == "1-2-1"
+
+
+async def until_idle(yard: Yard) -> None:
+    async def idle() -> bool:
+        return yard.controller.idle
+
+    await until(idle, lambda found: found)
 
 
 # -- RefreshJob and GetJobCache

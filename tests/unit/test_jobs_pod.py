@@ -107,7 +107,7 @@ def test_a_new_run_clears_what_the_last_one_left() -> None:
     assert before.status.containers_status[0].terminationStatus.exit_code == 3
     assert events.told(before)[-1].actual_state == "POD_STATE_FAILED"
     status = found.status
-    assert (status.host, status.message, status.reason) == ("", "", "")
+    assert (status.host, status.host_id, status.message, status.reason) == ("", "", "", "")
     assert (status.start_time, status.completion_time) == ("", "")
     container = status.containers_status[0]
     assert not container.ports and not container.HasField("terminationStatus")
