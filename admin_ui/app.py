@@ -12,6 +12,7 @@ from aiohttp import web
 from admin_ui import middleware, render, routes, security, session
 from admin_ui.clients import Clients, endpoints
 from admin_ui.health import Monitor
+from admin_ui.job_logs import SEARCHES, Searches
 from admin_ui.live import Hub
 from admin_ui.operations import Operations
 from admin_ui.session import People
@@ -48,6 +49,7 @@ def build_app(config: Config, *, clock: session.Clock = time.time) -> web.Applic
     app[render.MONITOR] = Monitor(clients)
     app[render.HUB] = Hub(clients)
     app[render.OPERATIONS] = Operations()
+    app[SEARCHES] = Searches()
     render.set_up(app)
     app[render.PATHS] = {route.name: route.path for route in routes.ROUTES}
     app[middleware.METRICS] = metrics

@@ -57,7 +57,10 @@ class Verb:
 ARCHIVE: Final = Verb("archive", "Archive", "Archived", "Archiving", "archive", inverse="unarchive")
 UNARCHIVE: Final = Verb("unarchive", "Restore", "Restored", "Restoring", "restore", inverse="archive")
 DELETE: Final = Verb("delete", "Delete", "Deleted", "Deleting", "trash")
-VERBS: Final = {verb.name: verb for verb in (ARCHIVE, UNARCHIVE, DELETE)}
+START: Final = Verb("start", "Start", "Started", "Starting", "play", inverse="stop")
+STOP: Final = Verb("stop", "Stop", "Stopped", "Stopping", "stop")
+RESTART: Final = Verb("restart", "Restart", "Restarted", "Restarting", "restore")
+VERBS: Final = {verb.name: verb for verb in (ARCHIVE, UNARCHIVE, DELETE, START, STOP, RESTART)}
 
 
 @dataclass(eq=False)

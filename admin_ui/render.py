@@ -84,7 +84,7 @@ NAVIGATION: Final = (
     _in_lab(EXPORTER, "e", "board.list"),
     _in_lab(LEASE, "l", "leases.search"),
     _in_lab(CLIENT, "c", "admin.read", "access_policies", "lab"),
-    NavItem("jobs.list", "Jobs", "jobs", "j", "jobs.list", JOBS, ("pools",)),
+    NavItem("jobs.list", "Jobs", "jobs", "j", "jobs.list", JOBS, ("pools", "job_pods")),
     NavItem("experiments.list", "Experiments", "flask", "x", "experiments.list", "pipelines"),
     NavItem("activity", "Activity", "activity", "a", "audit.list"),
     NavItem("access", "Access", "key", "u", "tokens.list"),
@@ -112,6 +112,9 @@ def object_url(app: web.Application, kind: str, name: str) -> str:
     """The page of a stored object; empty for a kind that has none."""
     if kind in BY_KIND:
         return address(name)
+    if kind in ("instance", "job_pod"):
+        job, _, instance = name.rpartition("-")
+        return url(app, "job_pods.detail", id=job, instance=instance)
     own = {"experiment": "experiments.detail", "job": "jobs.detail"}
     return url(app, own[kind], id=name) if kind in own else ""
 

@@ -26,6 +26,9 @@ from admin_ui.views import (
     exporter_writes,
     exporters,
     home,
+    job_logs,
+    job_pod_bulk,
+    job_pods,
     jobs,
     lab_people,
     lease_bulk,
@@ -150,6 +153,32 @@ def _jobs() -> tuple[Route, ...]:
         Route("GET", "/jobs/-/live", "jobs.list.live", "jobs.list", jobs.list_live),
         Route("GET", one, "jobs.detail", "jobs.get", jobs.detail),
         Route("GET", f"{one}/live", "jobs.live", "jobs.get", jobs.detail_live),
+        *_job_pods(f"{one}/pods"),
+    )
+
+
+def _job_pods(all: str) -> tuple[Route, ...]:
+    one = f"{all}/{{instance}}"
+    log = f"{one}/logs"
+    return (
+        Route("GET", all, "job_pods.list", "pods.list", job_pods.list_),
+        Route("GET", f"{all}/-/live", "job_pods.list.live", "pods.list", job_pods.list_live),
+        Route("POST", f"{all}/-/start", "job_pods.bulk.start", "pods.start", job_pod_bulk.start),
+        Route("POST", f"{all}/-/stop", "job_pods.bulk.stop", "pods.stop", job_pod_bulk.stop),
+        Route("POST", f"{all}/-/restart", "job_pods.bulk.restart", "pods.restart", job_pod_bulk.restart),
+        Route("GET", one, "job_pods.detail", "pods.get", job_pods.detail),
+        Route("GET", f"{one}/live", "job_pods.live", "pods.get", job_pods.detail_live),
+        Route("GET", f"{one}/raw", "job_pods.raw", "pods.get", job_pods.raw),
+        Route("GET", f"{one}/download.{{form}}", "job_pods.download", "pods.get", job_pods.download),
+        Route("GET", f"{one}/commands", "job_pods.commands", "pods.get", job_pods.commands),
+        Route("POST", f"{one}/start", "job_pods.start", "pods.start", job_pods.start),
+        Route("POST", f"{one}/stop", "job_pods.stop", "pods.stop", job_pods.stop),
+        Route("POST", f"{one}/restart", "job_pods.restart", "pods.restart", job_pods.restart),
+        Route("GET", log, "job_pods.logs", "pods.log", job_logs.page),
+        Route("GET", f"{log}/live", "job_pods.logs.live", "pods.log", job_logs.live),
+        Route("GET", f"{log}/lines", "job_pods.logs.lines", "pods.log", job_logs.lines),
+        Route("GET", f"{log}/search", "job_pods.logs.search", "pods.log", job_logs.search),
+        Route("GET", f"{log}/download", "job_pods.logs.download", "pods.log", job_logs.download),
     )
 
 
