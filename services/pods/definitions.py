@@ -10,8 +10,9 @@ from google.protobuf import json_format
 
 from services.pods import stored
 from services.pods.inventory import Inventory
-from services.pods.kinds import CLUSTER, COMPOSITES, DEPLOYMENT, POD, SCHEMA
+from services.pods.kinds import CLUSTER, COMPOSITES, DEPLOYMENT, ORDERED, POD, SCHEMA
 from shared.pb.roundhouse.pods.v1 import pods_pb2 as pb
+from shared.query import order_by
 from shared.query.ast import Node
 from shared.query.descriptor_schema import DescriptorSchema
 from shared.query.dialects.sqlish import Sqlish
@@ -42,6 +43,7 @@ def definitions(inventory: Inventory, parse_filter: Callable[[str], Node]) -> li
             name=lambda found: found.pod.id,
             schema=SCHEMA,
             parse_filter=parse_filter,
+            parse_order=lambda text: order_by.parse(text, ORDERED),
             composites=COMPOSITES,
             namespace="namespace",
             inventory=inventory,

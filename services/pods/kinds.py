@@ -59,6 +59,11 @@ SCHEMA: Final = Schema(
     ),
     key="id",
 )
+# What lists of the admin API are sorted by: names as the store keeps them, which is without case.
+_NAME: Final = _text(
+    "name_folded", lambda stored: stored.pod.name.casefold(), indexed=True, aliases=("name",)
+)
+ORDERED: Final = Schema((_NAME, *(entry for entry in SCHEMA.fields if entry.name != "name")), key="id")
 # What pods are counted by, and the newest of a source.
 COMPOSITES: Final = (("cluster_id", "namespace", "deployment_id"), ("source", "updated_at"))
 

@@ -11,9 +11,10 @@ import grpc
 import pytest
 
 from shared.pb.api.v1.pod_service_pb2 import ExportPodRequest
+from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.pods.v1 import browse_pb2 as pb
 from shared.pb.roundhouse.pods.v1.browse_pb2_grpc import BrowseServiceStub
-from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment
+from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment, StoredPod
 from tests.contract.pods_yard import BACKENDS, CLUSTER, OTHER, Yard, deployment_id, id_of, opened, pod
 
 EVERY = [
@@ -156,3 +157,20 @@ async def test_the_lines_are_those_of_the_export(browser: Browser) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await browser.lines("Pod ID:x")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_the_admin_api_sorts_by_name_without_case_in_pages(browser: Browser) -> None:
+    await browser.yard.upsert(pod(20, name="Web-3a"), pod(21, name="ABC"))
+    for order, wanted in (
+        ("name", ["ABC", "web-1", "web-2", "web-3", "Web-3a", "web-4", "web-5"]),
+        ("name desc", ["web-5", "web-4", "Web-3a", "web-3", "web-2", "web-1", "ABC"]),
+    ):
+        names, token = [], ""
+        while True:
+            request = admin_pb2.ListRequest(kind="pod", order_by=order, page_size=3, page_token=token)
+            page = await browser.yard.admin.List(request, metadata=browser.yard.metadata())
+            names += [StoredPod.FromString(one.body.value).pod.name for one in page.objects]
+            token = page.next_page_token
+            if not token:
+                break
+        assert names == wanted
