@@ -20,6 +20,8 @@ MAX_TEXT: Final = 1024
 MAX_POD: Final = 1 << 20
 MAX_ROW: Final = 1 << 18
 MAX_SOURCE: Final = 64
+# What sources of this installation itself begin with.
+OWN: Final = "roundhouse/"
 _POD_TEXTS: Final = ("name", "namespace")
 _ROW_TEXTS: Final = ("name", "type", "cluster_name", "namespace", "service_account")
 
@@ -59,9 +61,11 @@ def cluster_id(text: str, field: str) -> str:
 
 
 def source(text: str, field: str) -> str:
-    """Raises InvalidArgument when it is too long or holds what is not printable."""
+    """Raises InvalidArgument when it is too long, holds what is not printable, or is one of our own."""
     if len(text) > MAX_SOURCE or not text.isprintable():
         raise InvalidArgument.at(field, f"must be at most {MAX_SOURCE} printable characters")
+    if text.startswith(OWN):
+        raise InvalidArgument.at(field, f"must not begin with {OWN}, as those of this installation do")
     return text
 
 

@@ -22,6 +22,11 @@ class FeedMetrics:
             ["transport"],
             registry=registry,
         )
+        self.jobs_lag = Gauge(
+            "roundhouse_pods_jobs_lag_seconds",
+            "Since when the copy of the jobs service's pods is not what that has; 0 while it is.",
+            registry=registry,
+        )
 
     def fed(self, rpc: str, outcome: Outcome) -> None:
         for result in ("stored", "unchanged", "removed", "refused"):

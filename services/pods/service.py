@@ -11,8 +11,10 @@ from services.pods.definitions import PodDefinition
 from services.pods.definitions import definitions as kinds_of
 from services.pods.feed import Feed
 from services.pods.feed_service import PodFeedService
+from services.pods.follower import FOLLOWED
 from services.pods.inventory import Inventory
 from services.pods.inventory_feed import InventoryFeed
+from services.pods.jobs_feed import JobsFeed
 from services.pods.labels import SEARCH
 from services.pods.metrics import FeedMetrics
 from services.pods.pod_service import PodService
@@ -55,7 +57,14 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
         metrics,
     )
 
+    jobs = None
+    if config.pods_jobs:
+        jobs = JobsFeed(config, store, environment.access, clock, metrics)
+        await environment.stack.enter_async_context(jobs)
+
     async def count() -> None:
+        if jobs is not None:
+            metrics.jobs_lag.set(jobs.lag)
         metrics.pods.set(await store.count(Query(kinds.POD)))
 
     of_pods = methods_of(
@@ -79,4 +88,4 @@ async def assemble(environment: Environment, found: Sequence[Definition]) -> Ass
     )
 
 
-SERVICE = Service("pods", definitions, assemble, kinds=(kinds.MARK,))
+SERVICE = Service("pods", definitions, assemble, kinds=(kinds.MARK, FOLLOWED))

@@ -270,7 +270,8 @@ class AdminService:
         response = pb.WatchResponse(
             is_current=chunk.is_current,
             resume_token=chunk.token,
-            is_hard_reset=chunk.is_hard_reset,
+            # A soft reset is amid a snapshot, which is all that the client holds then.
+            is_hard_reset=chunk.is_hard_reset or chunk.is_soft_reset,
             revision=chunk.revision,
         )
         for record in chunk.current:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from shared.errors import InvalidArgument, Violation
 
@@ -179,6 +180,20 @@ def _runtime(text: str) -> str:
     return text
 
 
+def _pod_of(text: str) -> str:
+    if text not in ("instance", "run"):
+        raise ValueError("must be instance or run")
+    return text
+
+
+def optional_uuid(text: str) -> str:
+    """A UUID in lower case, or nothing. ValueError otherwise."""
+    try:
+        return str(UUID(text)) if text else ""
+    except ValueError:
+        raise ValueError("is not a UUID") from None
+
+
 def _services(text: str) -> str:
     for name in filter(None, map(str.strip, text.split(","))):
         if name not in PORTS:
@@ -247,6 +262,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jumpstarter_max_tags", count, "10", "Jumpstarter: how many tags a lease may have."),
     Setting("lease_retention", duration, "30d", "Jumpstarter: how long ended leases stay readable."),
     Setting("pods_max_sync", count, "100000", "Pods: how many pods one Sync, and rows one PutInventory, may have; they are held until its end."),
+    Setting("pods_jobs", endpoint, "", "Pods: `host:port` of the jobs service's gRPC, whose pods are exported too; `roundhouse up` sets it. Both must share `data`/keys and the access store. Empty: none."),
+    Setting("pods_jobs_cluster", given, "roundhouse", "Pods: the cluster that the jobs service's pods are of ..."),
+    Setting("pods_jobs_cluster_id", optional_uuid, "", "Pods: ... and its id, a UUID; empty makes one of the name."),
+    Setting("pods_jobs_namespace", str, "", "Pods: the namespace of the jobs service's pods; `label:KEY` is what that label of the job says, empty the id of the job's resource pool."),
+    Setting("pods_jobs_pod", _pod_of, "instance", "Pods: `instance` exports one pod for each instance of a job, with its runs among the terminated ones; `run` one for each run."),
     Setting("jobs_limits", _limits, "enforce", "Jobs: `enforce` refuses pods with a limit that this host cannot enforce; `advisory` runs them, and their message says which limits do not hold."),
     Setting("jobs_cgroup", optional_folder, "", "Jobs: folder of control groups (version 2) that was delegated to this user, without processes of its own; each pod gets a group in it. Without one, CPU limits are counted only, and memory limits hold for each process alone."),
     Setting("jobs_allow_root", boolean, "false", "Jobs: run pods although this user is root. They may do anything to the host then."),
