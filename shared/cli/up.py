@@ -182,8 +182,14 @@ class Up:
             base_port=str(config.base_port),
             store=config.store,
             only=config.only,
+            pods_jobs=config.pods_jobs or self._jobs(),
             catalogue=config.catalogue or suite.catalogue(),
         )
+
+    def _jobs(self) -> str:
+        """Where the pods service finds the jobs whose pods it exports; empty when none run here."""
+        running = any(program.name == "jobs" for program in self.programs)
+        return suite.targets(self.yard.config)["jobs"] if running else ""
 
     async def _supervise(self) -> int:
         self._install_signals()
