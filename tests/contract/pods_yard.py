@@ -235,7 +235,8 @@ async def opened(
         async with (
             started(service, data, store=store, **settings) as found,
             aiohttp.ClientSession() as http,
-            grpc.aio.insecure_channel(found.target) as channel,
+            # Windows that grow as they are used would let a stream be whole before anybody read of it.
+            grpc.aio.insecure_channel(found.target, options=[("grpc.http2.bdp_probe", 0)]) as channel,
         ):
             yield Yard(found, http, channel)
     finally:
