@@ -22,9 +22,10 @@ from shared.cli.yard import CommandError, Yard, load, run
 from shared.errors import InvalidArgument
 from shared.service.config import CONSOLE, Config
 
-# Seconds: between two looks at something, until a slow start is mentioned, beyond `stop_grace`.
+# Seconds: between two looks at something, until a slow start or end is mentioned, beyond `stop_grace`.
 _POLL: Final = 0.05
 _SLOW: Final = 20.0
+_SOON: Final = 0.5
 _EXTRA: Final = 3
 # Settings of a single process make no sense for all of them.
 _SINGLE: Final = ("grpc_port", "http_port", "ports_file")
@@ -212,6 +213,7 @@ class Up:
             return await self._stop(process, ended)
         finally:
             await self._end(process)
+            await self._end_pods()
             left = [*tasks, asked, *self.recovering]
             for task in left:
                 task.cancel()
@@ -330,6 +332,7 @@ class Up:
         hurry.cancel()
         if not ended.done():
             await self._end(process)
+        if not await self._end_pods() or not ended.done():
             say("killed")
             return 1
         say(f"stopped in {time.monotonic() - began:.1f} s")
@@ -341,6 +344,32 @@ class Up:
         for line in tail(self.run_folder / "supervisord.log", 5):
             say(f"    {line}")
         return 1
+
+    async def _end_pods(self) -> bool:
+        """What the jobs service runs outlives it, but not this: it runs again with the next start. False:
+        it had to be killed."""
+        from services.jobs.runtime.keeper_process import KeeperProcess
+
+        runs = any(program.name == "jobs" for program in self.programs)
+        keeper = KeeperProcess.of(self.data / "pods") if runs else None
+        if keeper is None:
+            return True
+        with keeper:
+            keeper.end()
+            ended, hurry = asyncio.create_task(keeper.wait()), asyncio.create_task(self.hurry.wait())
+            await asyncio.wait([ended], timeout=_SOON)
+            if not ended.done() and not self.hurry.is_set():
+                say("waiting for the pods to end; once more kills them")
+            await asyncio.wait([ended, hurry], return_when=asyncio.FIRST_COMPLETED)
+            gentle = not self.hurry.is_set()
+            hurry.cancel()
+            if not ended.done():
+                keeper.end()
+                await asyncio.wait([ended], timeout=_EXTRA)
+            if not ended.done():
+                keeper.kill()
+            await ended
+        return gentle
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Leave nothing behind, whatever went wrong. Does nothing after an orderly stop."""

@@ -193,11 +193,11 @@ class Attempt:
         elif not self.ended:
             self._end_it("stopped", grace)
 
-    def abandon(self) -> None:
+    def abandon(self, *, at_once: bool) -> None:
         """The keeper ends, and it must not outlive it."""
         if self.record["phase"] == "running" and self._process is not None:
             self._tell(message="Its keeper was told to end")
-            self._end_it("lost", self.description["grace"])
+            self._end_it("lost", 0.0 if at_once else self.description["grace"])
 
     def _end_it(self, ending: str, grace: float) -> None:
         if self._process is None:

@@ -79,6 +79,7 @@ class Keeper:
         self.idle_for = _IDLE
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._hurry = False
 
     async def open(self) -> None:
         """Knows again what was accepted before, and ends what ran."""
@@ -102,7 +103,7 @@ class Keeper:
         self._feeds.add(feed)
         running = [a for a in self._attempts.values() if a.record["phase"] == "running"]
         for attempt in running:
-            attempt.abandon()
+            attempt.abandon(at_once=self._hurry)
         while any(not attempt.ended for attempt in running):
             await feed.take()
         self._feeds.discard(feed)
@@ -111,6 +112,12 @@ class Keeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown)
         self._journal.close()
+
+    def hurry(self) -> None:
+        """What is being ended, or will be, has no more time for that."""
+        self._hurry = True
+        for attempt in self._attempts.values():
+            attempt.abandon(at_once=True)
 
     @property
     def idle(self) -> bool:
