@@ -85,7 +85,7 @@ def test_both_sets_pin_the_same_versions() -> None:
 
 
 def test_what_we_import_we_require() -> None:
-    required = wanted(ROOT / "requirements.in")
+    required = wanted(ROOT / "requirements.in") | wanted(ROOT / "requirements-collect.in")
     missing = {
         module: path.relative_to(ROOT)
         for module, path in imports("shared", "services", "admin_ui").items()
@@ -99,3 +99,11 @@ def test_what_we_require_we_import() -> None:
     for module in imports("shared", "services", "admin_ui"):
         used |= distributions(module)
     assert wanted(ROOT / "requirements.in") - used - NOT_IMPORTED == set()
+    assert wanted(ROOT / "requirements-collect.in") - used == set()
+
+
+def test_only_one_module_knows_what_is_optional() -> None:
+    """It says what to install; everything else works without."""
+    for path in (ROOT / "services").rglob("*.py"):
+        if path.name != "credentials.py":
+            assert not re.search(r"^(from|import) kubernetes_asyncio", path.read_text(), re.M), path

@@ -1,0 +1,602 @@
+"""The collector between a Kubernetes API server and the pods service, all over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.pods.collect import inventory
+from services.pods.collect.backoff import Backoff
+from services.pods.collect.cluster import Cluster, reached
+from services.pods.collect.credentials import Credentials
+from services.pods.collect.kubernetes import KubernetesApi
+from services.pods.feed_service import PodFeedService
+from shared.errors import PermissionDenied, Unauthenticated, Unavailable
+from shared.pb.roundhouse.admin.v1 import admin_pb2
+from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as feed
+from shared.pb.roundhouse.pods.v1.pods_pb2 import Deployment
+from shared.pb.storage.pod_pb2 import Pod
+from shared.rpc.client import CallFailed, Client
+from tests.contract.pods_yard import Yard, event, opened
+from tests.kubernetes_server import Fault, kubeconfig
+from tests.kubernetes_yard import (
+    Kube,
+    digest,
+    ended,
+    eventually,
+    expected,
+    http,
+    kube,
+    namespace,
+    owned,
+    pod,
+    running,
+    shown,
+    workload,
+)
+
+ID = "c1050000-0000-4000-8000-0000000000aa"
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Kube]:
+    async with kube() as found:
+        await found.create(namespace("shop"))
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service writes what it is fed at once, the collector what it knows."""
+    monkeypatch.setitem(PodFeedService.__init__.__kwdefaults__, "seconds", 0.02)
+    monkeypatch.setattr(inventory, "PAUSE", 0.02)
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with opened(tmp_path / "service") as found:
+        yield found
+
+
+def soon() -> Backoff:
+    return Backoff(0.01, 0.1)
+
+
+@asynccontextmanager
+async def api(
+    cluster: Kube, folder: Path, *, page: int = 3, watch: tuple[int, int] = (60, 60), token: str = ""
+) -> AsyncIterator[KubernetesApi]:
+    given = {"token": token} if token else {}
+    path = kubeconfig(folder, **given, test=cluster.url)
+    async with KubernetesApi(Credentials(str(path)).client, page=page, watch_seconds=watch) as found:
+        yield found
+
+
+@asynccontextmanager
+async def collecting(
+    cluster: Kube,
+    yard: Yard,
+    folder: Path,
+    *,
+    connect: Callable[[], Client] | None = None,
+    id: str = ID,
+    **options: Any,
+) -> AsyncIterator[Cluster]:
+    async with api(cluster, folder, **options) as reading:
+        found = await reached("test", id, reading, soon)
+        task = asyncio.create_task(
+            found.run(connect or (lambda: Client(yard.service.target, token=yard.service.tokens["admin"])))
+        )
+        try:
+            yield found
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def same(cluster: Kube, yard: Yard, id: str = ID) -> dict[str, Any]:
+    """Once the export is what the cluster holds."""
+    differing: Any = None
+
+    async def check() -> Any:
+        nonlocal differing
+        wanted, found = await expected(cluster, id), shown(await yard.export(f"Cluster ID:{id}"))
+        differing = [one for one in (*wanted, *found) if wanted.get(one) != found.get(one)]
+        return found == wanted and (found or {"": {}})
+
+    try:
+        return await eventually(check)
+    except AssertionError:
+        raise AssertionError(f"the export differs: {differing}") from None
+
+
+async def rows(yard: Yard) -> dict[str, Deployment]:
+    page = await yard.admin.List(
+        admin_pb2.ListRequest(kind="pod_deployment", page_size=1000), metadata=yard.metadata()
+    )
+    found = {}
+    for one in page.objects:
+        row = Deployment()
+        assert one.body.Unpack(row)
+        found[one.name] = row
+    return found
+
+
+async def web(cluster: Kube, pods: int = 3) -> dict[str, Any]:
+    """A deployment, its replica set and their pods; answers the first two."""
+    top = await cluster.create(workload("Deployment", "web", "shop", tier="front"))
+    middle = await cluster.create(workload("ReplicaSet", "web-1", "shop", top))
+    for number in range(pods):
+        one = pod(f"web-1-{number}", "shop", middle, app="web")
+        await cluster.create({**one, "status": running(one["metadata"]["name"])})
+    return {"Deployment": top, "ReplicaSet": middle}
+
+
+async def test_what_there_is_and_what_changes(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    owners = await web(cluster, pods=7)
+    alone = await cluster.create(pod("alone", "shop", team="sre"))
+    async with collecting(cluster, yard, tmp_path):
+        found = await same(cluster, yard)
+        assert len(found) == 8
+        assert {one["deployment"] for one in found.values()} == {
+            owners["Deployment"]["metadata"]["uid"],
+            alone["metadata"]["uid"],
+        }
+        # More than a page of pods was asked for in pages.
+        assert any("limit=3&continue=" in path for path in cluster.server.requests)
+        added = await cluster.create(pod("web-1-new", "shop", owners["ReplicaSet"]))
+        await same(cluster, yard)
+        await cluster.status(added, running("web-1-new"))
+        await cluster.delete(alone)
+        await same(cluster, yard)
+
+
+async def test_what_pods_belong_to_is_searchable(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    owners = await web(cluster)
+    job = await cluster.create(workload("Job", "nightly-1", "shop", None))
+    await cluster.create(pod("nightly-1-x", "shop", job))
+    alone = await cluster.create(pod("alone", "shop", team="sre"))
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+        await eventually(lambda: yard.names("Deployment:alone"))
+        front = {"web-1-0", "web-1-1", "web-1-2"}
+        assert await yard.names('Deployment:"web"+Cluster:test') == front
+        assert await yard.names("Deployment Label:tier=front") == front
+        assert await yard.names("Deployment Type:Job") == {"nightly-1-x"}
+        assert await yard.names("Deployment Type:Pod+Pod Label:team=sre") == {"alone"}
+        assert await yard.names("Service Account:runner+Pod Label:app=web") == front | {"nightly-1-x"}
+        space = next(one for one in await cluster.objects("Namespace") if one["metadata"]["name"] == "shop")
+        assert len(await yard.names(f"Namespace ID:{space['metadata']['uid']}")) == 5
+        # Replica sets of a deployment are no rows of their own.
+        tops = {one["metadata"]["uid"] for one in (owners["Deployment"], job, alone)}
+        assert (await rows(yard)).keys() == tops
+
+        await cluster.patch(owners["Deployment"], {"metadata": {"labels": {"tier": "back"}}})
+        await cluster.delete(alone)
+        assert await eventually(lambda: yard.names("Deployment Label:tier=back")) == front
+
+        async def gone() -> bool:
+            return alone["metadata"]["uid"] not in await rows(yard)
+
+        await eventually(gone)
+
+
+async def test_what_ended_is_remembered(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    one = await cluster.create({**pod("app", "shop"), "status": running("app", "1")})
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+        for run in "123":
+            await cluster.status(one, ended("app", run, 3))
+            await same(cluster, yard)
+            await cluster.status(one, running("app", f"{run}+"))
+            await same(cluster, yard)
+        (found,) = await yard.export()
+        (bucket,) = found.terminated_instances
+        assert [i.instance_id.id for i in bucket.instances] == [digest(f"app{run}")[7:] for run in "123"]
+        assert {(i.exit_code, i.termination_reason) for i in bucket.instances} == {(3, "Error")}
+
+
+async def test_a_pod_may_come_before_its_owner(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    async with collecting(cluster, yard, tmp_path):
+        await eventually(lambda: watches(cluster, 9))
+        top = await cluster.create(workload("Deployment", "late", "shop"))
+        middle = workload("ReplicaSet", "late-1", "shop", top)
+        middle["metadata"]["uid"] = "0e0e0e0e-0000-4000-8000-000000000001"
+        await cluster.create(pod("early", "shop", middle))
+        (early,) = await eventually(yard.export)
+        assert early.deployment_id == ""
+        cluster.server.create("replicasets", middle)
+        await same(cluster, yard)
+
+
+async def watches(cluster: Kube, count: int) -> bool:
+    return cluster.server.watches >= count
+
+
+async def test_pods_follow_an_owner_that_is_adopted(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    owners = await web(cluster)
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+        await cluster.patch(owners["ReplicaSet"], {"metadata": {"ownerReferences": None}})
+        found = await same(cluster, yard)
+        assert {one["deployment"] for one in found.values()} == {owners["ReplicaSet"]["metadata"]["uid"]}
+        other = await cluster.create(workload("Deployment", "other", "shop"))
+        await cluster.patch(owners["ReplicaSet"], {"metadata": {"ownerReferences": owned(other)}})
+        found = await same(cluster, yard)
+        assert {one["deployment"] for one in found.values()} == {other["metadata"]["uid"]}
+
+
+async def test_what_goes_last_still_belongs_to_what_went_first(
+    cluster: Kube, yard: Yard, tmp_path: Path
+) -> None:
+    owners = await web(cluster, pods=1)
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+        for kind in ("Deployment", "ReplicaSet"):
+            await cluster.delete(owners[kind])
+
+        async def no_row() -> bool:
+            return not await rows(yard)
+
+        await eventually(no_row)
+        (one,) = await cluster.objects("Pod")
+        await cluster.status(one, ended("web-1-0"))
+
+        async def has_ended() -> bool:
+            return bool((await yard.export())[0].terminated_instances)
+
+        await eventually(has_ended)
+        assert [one.deployment_id for one in await yard.export()] == [owners["Deployment"]["metadata"]["uid"]]
+
+
+# -- what goes wrong
+
+
+async def test_a_watch_whose_past_is_gone_lists_anew(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    owners = await web(cluster)
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+        await eventually(lambda: watches(cluster, 9))
+        # Nobody sees these: the watches end, and what they would go on from is forgotten.
+        server = cluster.server
+        server.cut()
+        gone, *_ = server.objects("pods")
+        server.delete("pods", "shop", gone["metadata"]["name"])
+        server.create("pods", {**pod("unseen", "shop", owners["ReplicaSet"])})
+        server.delete("deployments", "shop", "web")
+        server.compact()
+        found = await same(cluster, yard)
+        assert "unseen" in {one["name"] for one in found.values()}
+
+        async def forgotten() -> bool:
+            return not await rows(yard)
+
+        await eventually(forgotten)
+
+
+async def test_a_list_whose_past_goes_meanwhile_is_begun_anew(
+    cluster: Kube, yard: Yard, tmp_path: Path
+) -> None:
+    await web(cluster, pods=10)
+    server = cluster.server
+
+    def compacting(request: Any) -> bool:
+        """Between a first page of pods and the next, once."""
+        if request.path.endswith("/pods") and "continue" in request.query and not server.compacted:
+            server.create("namespaces", namespace("other"))
+            server.compact()
+        return False
+
+    server.faults.append(Fault(compacting))
+    async with collecting(cluster, yard, tmp_path):
+        assert len(await same(cluster, yard)) == 10
+        assert server.compacted
+        # Fewer, larger pages.
+        assert "/api/v1/pods?limit=6" in server.requests
+
+
+async def test_bookmarks_keep_a_quiet_watch_from_being_too_old(
+    cluster: Kube, yard: Yard, tmp_path: Path
+) -> None:
+    await web(cluster)
+    cluster.server.bookmarks = 0.05
+    async with collecting(cluster, yard, tmp_path, watch=(1, 1)):
+        await same(cluster, yard)
+        await eventually(lambda: watches(cluster, 9))
+        # Nothing that any watch but one would tell of moves the cluster on.
+        for number in range(5):
+            await cluster.create(namespace(f"n{number}"))
+        newest = cluster.server.revision
+        path = f"/api/v1/pods?watch=1&resourceVersion={newest}"
+
+        async def resumed() -> bool:
+            return any(one.startswith(path) for one in cluster.server.requests)
+
+        await eventually(resumed)
+        lists = [one for one in cluster.server.requests if one.startswith("/api/v1/pods?limit=3")]
+        assert sum("continue" not in one for one in lists) == 1
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+async def test_a_server_in_trouble_is_asked_again(
+    cluster: Kube, yard: Yard, tmp_path: Path, code: int
+) -> None:
+    await web(cluster)
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+        cluster.server.faults.append(Fault(lambda request: True, times=12, status=code))
+        cluster.server.cut()
+        await cluster.http.close()
+        async with kube_again(cluster) as again:
+            cluster.server.create("pods", pod("after", "shop"))
+            await same(again, yard)
+
+
+@asynccontextmanager
+async def kube_again(cluster: Kube) -> AsyncIterator[Kube]:
+    """The same cluster, called past its troubles."""
+    cluster.server.tokens.add("test")
+    for fault in cluster.server.faults:
+        meant = fault.meant
+        fault.meant = lambda request, meant=meant: (  # type: ignore[misc]
+            meant(request) and not request.headers["Authorization"].endswith(" test")
+        )
+    async with http("test") as session:
+        yield Kube(cluster.url, session, cluster.server)
+
+
+async def test_credentials_that_are_refused_are_read_anew(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    await web(cluster)
+    server = cluster.server
+    async with collecting(cluster, yard, tmp_path), kube_again(cluster) as again:
+        await same(again, yard)
+        server.tokens = {"test", "newer"}
+        kubeconfig(tmp_path, token="newer", test=cluster.url)
+        server.cut()
+        server.create("pods", pod("after", "shop"))
+        await same(again, yard)
+
+
+async def test_a_pods_service_that_forgot_everything_is_told_everything(
+    cluster: Kube, tmp_path: Path
+) -> None:
+    await web(cluster)
+    services: list[Yard] = []
+
+    def connect() -> Client:
+        service = services[-1].service
+        return Client(service.target, token=service.tokens["admin"])
+
+    async with AsyncExitStack() as stack:
+        async with opened(tmp_path / "one") as first:
+            services.append(first)
+            await stack.enter_async_context(collecting(cluster, first, tmp_path, connect=connect))
+            await same(cluster, first)
+        await cluster.create(pod("meanwhile", "shop"))
+        async with opened(tmp_path / "two") as second:
+            services.append(second)
+            await same(cluster, second)
+
+            async def both() -> bool:
+                return len(await rows(second)) == 2
+
+            await eventually(both)
+
+
+async def test_rows_from_before_are_forgotten(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    owners = await web(cluster)
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+    await cluster.delete(owners["Deployment"])
+    await cluster.delete(owners["ReplicaSet"])
+    for one in await cluster.objects("Pod"):
+        await cluster.delete(one)
+    elsewhere = Deployment(id="0e0e0e0e-0000-4000-8000-00000000000e", name="other", cluster_id=ID[:-1] + "b")
+    await yard.inventory(elsewhere)
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
+
+        async def only_elsewhere() -> bool:
+            return (await rows(yard)).keys() == {elsewhere.id}
+
+        await eventually(only_elsewhere)
+
+
+async def test_pods_of_other_sources_stay_as_they_are(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    one = await cluster.create(pod("app", "shop"))
+    async with collecting(cluster, yard, tmp_path):
+        (mine,) = await same(cluster, yard)
+    foreign = Pod(id=mine, name="foreign", cluster_id=ID)
+    await yard.push(event(feed.REMOVE, foreign, f"kubernetes:{ID}"))
+    await yard.upsert(foreign, Pod(id=ID, name="another", cluster_id=ID), source="import")
+    async with collecting(cluster, yard, tmp_path):
+        await cluster.create(pod("next", "shop"))
+
+        async def three() -> bool:
+            return await yard.names() == {"foreign", "another", "next"}
+
+        await eventually(three)
+        await cluster.delete(one)
+        await cluster.create(pod("last", "shop"))
+
+        async def four() -> bool:
+            return await yard.names() == {"foreign", "another", "next", "last"}
+
+        await eventually(four)
+
+
+async def test_two_clusters_with_the_same_pods(yard: Yard, tmp_path: Path) -> None:
+    other = ID[:-1] + "b"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    async with kube() as first, kube() as second:
+        for one in (first, second):
+            await one.create(namespace("shop"))
+            await web(one)
+        async with (
+            collecting(first, yard, tmp_path / "one"),
+            collecting(second, yard, tmp_path / "two", id=other),
+        ):
+            await same(first, yard)
+            await same(second, yard, other)
+            for one in await second.objects("Pod"):
+                await second.delete(one)
+            await same(second, yard, other)
+            assert len(await same(first, yard)) == 3
+
+
+# -- at the start
+
+
+async def test_the_cluster_is_known_by_its_system_namespace(cluster: Kube, tmp_path: Path) -> None:
+    async with api(cluster, tmp_path) as reading:
+        found = await reached("test", "", reading)
+    system = next(o for o in await cluster.objects("Namespace") if o["metadata"]["name"] == "kube-system")
+    assert found.id == system["metadata"]["uid"]
+    assert found.source == f"kubernetes:{found.id}"
+
+
+async def test_a_missing_permission_is_named(cluster: Kube, tmp_path: Path) -> None:
+    cluster.server.forbidden.add(("list", "replicasets"))
+    async with api(cluster, tmp_path) as reading:
+        with pytest.raises(PermissionDenied, match=r"cluster 'test'.*cannot list resource \"replicasets\""):
+            await reached("test", "", reading)
+
+
+async def test_a_token_that_is_not_accepted(cluster: Kube, tmp_path: Path) -> None:
+    async with api(cluster, tmp_path, token="wrong") as reading:
+        with pytest.raises(Unauthenticated, match="does not accept the credentials"):
+            await reached("test", "", reading)
+
+
+async def test_nobody_listens(cluster: Kube, tmp_path: Path) -> None:
+    await cluster.server.stop()
+    async with api(cluster, tmp_path) as reading:
+        with pytest.raises(Unavailable, match=r"no answer from http://127.0.0.1:\d+/api/v1/namespaces"):
+            await reached("test", "", reading)
+
+
+async def test_a_pods_service_that_refuses_the_token(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    async with api(cluster, tmp_path) as reading:
+        found = await reached("test", ID, reading, soon)
+        for token, code in (("nonsense", "UNAUTHENTICATED"), (yard.service.tokens["viewer"], "PERMISSION")):
+            with pytest.raises(CallFailed, match=code):
+                await found.run(lambda token=token: Client(yard.service.target, token=token))  # type: ignore[misc]
+
+
+# -- everything at random
+
+
+class Chaos:
+    """Somebody who works with a cluster. Owners go after their pods, as garbage collection has it."""
+
+    def __init__(self, cluster: Kube, seed: int) -> None:
+        self.cluster = cluster
+        self.random = random.Random(seed)
+        self.names = (f"x{number}" for number in range(10_000))
+        self.tops: list[dict[str, Any]] = []
+        self.middles: list[dict[str, Any]] = []
+        self.pods: list[dict[str, Any]] = []
+
+    async def step(self) -> None:
+        actions = [self.add_pod] * 4 + [self.change_pod] * 5 + [self.drop_pod] * 2
+        actions += [self.add_workload, self.drop_workload, self.adopt, self.trouble]
+        await self.random.choice(actions)()
+
+    async def add_workload(self) -> None:
+        name, kind = (
+            next(self.names),
+            self.random.choice(["Deployment", "DaemonSet", "StatefulSet", "CronJob"]),
+        )
+        top = await self.cluster.create(workload(kind, name, "shop"))
+        self.tops.append(top)
+        below = {"Deployment": "ReplicaSet", "CronJob": "Job"}.get(kind)
+        if below:
+            by = top if self.random.random() < 0.9 else None
+            self.middles.append(await self.cluster.create(workload(below, f"{name}-1", "shop", by)))
+
+    async def add_pod(self) -> None:
+        owners = [top for top in self.tops if top["kind"] in ("DaemonSet", "StatefulSet")] + self.middles
+        by = self.random.choice([*owners, None])
+        self.pods.append(await self.cluster.create(pod(next(self.names), "shop", by)))
+
+    async def change_pod(self) -> None:
+        if self.pods:
+            one = self.random.choice(self.pods)
+            name, run = one["metadata"]["name"], str(self.random.randrange(5))
+            await self.cluster.status(one, self.random.choice([running, ended])(name, run))
+
+    async def drop_pod(self) -> None:
+        if self.pods:
+            await self.cluster.delete(self.pods.pop(self.random.randrange(len(self.pods))))
+
+    async def drop_workload(self) -> None:
+        if self.middles:
+            middle = self.middles.pop(self.random.randrange(len(self.middles)))
+            uid = middle["metadata"]["uid"]
+            for one in [p for p in self.pods if _owner(p) == uid]:
+                self.pods.remove(one)
+                await self.cluster.delete(one)
+            await self.cluster.delete(middle)
+
+    async def adopt(self) -> None:
+        sets = [one for one in self.middles if one["kind"] == "ReplicaSet"]
+        tops = [top for top in self.tops if top["kind"] == "Deployment"]
+        if sets and tops and self.random.random() < 0.3:
+            references = self.random.choice([None, owned(self.random.choice(tops))])
+            await self.cluster.patch(self.random.choice(sets), {"metadata": {"ownerReferences": references}})
+
+    async def trouble(self) -> None:
+        server, kind = self.cluster.server, self.random.randrange(4)
+        if kind == 0:
+            self.cut_all()
+        elif kind == 1:
+            server.compact()
+        elif kind == 2:
+            path = self.random.choice(["/pods", "/replicasets", "/jobs"])
+            server.faults.append(Fault(_of_the_collector(path), bytes=self.random.randrange(1, 4000)))
+            self.cut_all()
+        else:
+            server.faults.append(Fault(_of_the_collector(""), status=self.random.choice([500, 410, 429])))
+            self.cut_all()
+
+    def cut_all(self) -> None:
+        """But nobody who writes."""
+        self.cluster.server.cut()
+
+
+def _owner(one: dict[str, Any]) -> str:
+    references = one["metadata"].get("ownerReferences") or [{"uid": ""}]
+    return references[0]["uid"]
+
+
+def _of_the_collector(path: str) -> Callable[[Any], bool]:
+    return lambda request: path in request.path and ("watch" in request.query or "limit" in request.query)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_export_is_what_the_cluster_holds(
+    cluster: Kube, yard: Yard, tmp_path: Path, seed: int, scale: Callable[[int, int], int]
+) -> None:
+    chaos = Chaos(cluster, seed)
+    for _ in range(15):
+        await chaos.step()
+    cluster.server.faults.clear()
+    async with collecting(cluster, yard, tmp_path):
+        for _ in range(scale(2, 30)):
+            for _ in range(40):
+                await chaos.step()
+            await same(cluster, yard)
+    # Nobody watches; what happens now is found when somebody does again.
+    for _ in range(20):
+        await chaos.step()
+    cluster.server.faults.clear()
+    async with collecting(cluster, yard, tmp_path):
+        await same(cluster, yard)
