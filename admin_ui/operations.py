@@ -44,7 +44,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What an operation does: "archive", "Archive", "Archived"; `inverse` undoes it, if anything does."""
+    """What an operation does: "archive", "Archive", "Archived"; `inverse` undoes it, if anything does.
+    `harmless`: nobody need be asked, although nothing undoes it."""
 
     name: str
     label: str
@@ -52,6 +53,7 @@ class Verb:
     doing: str
     icon: str
     inverse: str = ""
+    harmless: bool = False
 
 
 ARCHIVE: Final = Verb("archive", "Archive", "Archived", "Archiving", "archive", inverse="unarchive")

@@ -26,9 +26,14 @@ from admin_ui.views import (
     exporter_writes,
     exporters,
     home,
+    job_bulk,
+    job_detail,
+    job_edit,
     job_logs,
     job_pod_bulk,
     job_pods,
+    job_pools,
+    job_writes,
     jobs,
     lab_people,
     lease_bulk,
@@ -149,11 +154,47 @@ def _jobs() -> tuple[Route, ...]:
     """`-` is no id of a job, so nothing is hidden by the list's own."""
     one = "/jobs/{id}"
     return (
+        Route("GET", "/pools", "pools.list", "resourcePools.get", job_pools.list_),
+        Route("GET", "/pools/-/live", "pools.live", "resourcePools.get", job_pools.live),
         Route("GET", "/jobs", "jobs.list", "jobs.list", jobs.list_),
         Route("GET", "/jobs/-/live", "jobs.list.live", "jobs.list", jobs.list_live),
-        Route("GET", one, "jobs.detail", "jobs.get", jobs.detail),
-        Route("GET", f"{one}/live", "jobs.live", "jobs.get", jobs.detail_live),
+        Route("GET", "/jobs/-/new", "jobs.new", "jobs.create", job_edit.new),
+        Route("POST", "/jobs", "jobs.create", "jobs.create", job_edit.create),
+        Route("POST", "/jobs/-/start", "jobs.bulk.start", "jobs.start", job_bulk.start),
+        Route("POST", "/jobs/-/stop", "jobs.bulk.stop", "jobs.stop", job_bulk.stop),
+        Route("POST", "/jobs/-/delete", "jobs.bulk.delete", "jobs.delete", job_bulk.delete),
+        Route("GET", one, "jobs.detail", "jobs.get", job_detail.detail),
+        Route("GET", f"{one}/live", "jobs.live", "jobs.get", job_detail.detail_live),
+        Route("GET", f"{one}/workflows", "jobs.workflows", "jobs.get", job_detail.workflows),
+        Route("GET", f"{one}/workflows/live", "jobs.workflows.live", "jobs.get", job_detail.workflows_live),
+        Route("GET", f"{one}/versions", "jobs.versions", "admin.read", job_detail.versions),
+        Route("GET", f"{one}/history", "jobs.history", "admin.read", job_detail.history),
+        Route("GET", f"{one}/history/live", "jobs.history.live", "admin.read", job_detail.history_live),
+        Route("GET", f"{one}/raw", "jobs.raw", "jobs.get", job_detail.raw),
+        Route("GET", f"{one}/download.{{form}}", "jobs.download", "jobs.get", job_detail.download),
+        Route("GET", f"{one}/commands", "jobs.commands", "jobs.get", job_detail.commands),
+        Route("GET", f"{one}/edit", "jobs.edit", "jobs.update", job_edit.edit),
+        Route("GET", f"{one}/edit/live", "jobs.edit.live", "jobs.update", job_edit.edit_live),
+        Route("POST", f"{one}/edit", "jobs.edit.submit", "jobs.update", job_edit.save),
+        *_job_writes(one),
         *_job_pods(f"{one}/pods"),
+    )
+
+
+def _job_writes(one: str) -> tuple[Route, ...]:
+    return (
+        Route("POST", f"{one}/start", "jobs.start", "jobs.start", job_writes.start),
+        Route("GET", f"{one}/stop", "jobs.stop", "jobs.stop", job_writes.confirm_stop),
+        Route("POST", f"{one}/stop", "jobs.stop.submit", "jobs.stop", job_writes.stop),
+        Route("GET", f"{one}/restart", "jobs.restart", "jobs.restart", job_writes.confirm_restart),
+        Route("POST", f"{one}/restart", "jobs.restart.submit", "jobs.restart", job_writes.restart),
+        Route("POST", f"{one}/pause", "jobs.pause", "workflows.control", job_writes.pause),
+        Route("POST", f"{one}/resume", "jobs.resume", "workflows.control", job_writes.resume),
+        Route("GET", f"{one}/abort", "jobs.abort", "workflows.control", job_writes.confirm_abort),
+        Route("POST", f"{one}/abort", "jobs.abort.submit", "workflows.control", job_writes.abort),
+        Route("POST", f"{one}/refresh", "jobs.refresh", "jobs.refresh", job_writes.refresh),
+        Route("GET", f"{one}/delete", "jobs.delete", "jobs.delete", job_writes.confirm_delete),
+        Route("POST", f"{one}/delete", "jobs.delete.submit", "jobs.delete", job_writes.delete),
     )
 
 

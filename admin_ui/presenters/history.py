@@ -49,6 +49,16 @@ VERBS: Final = {
     "attach": ("Connected", "plug", "ok"),
     "detach": ("Disconnected", "plug", "muted"),
     "lose": ("Lost", "cross", "bad"),
+    # Of jobs and their pods.
+    "replace": ("Replaced", "edit", "info"),
+    "patch": ("Patched", "edit", "info"),
+    "restart": ("Restarted", "restore", "info"),
+    "start": ("Started", "play", "ok"),
+    "stop": ("Stopped", "stop", "warn"),
+    "pause": ("Paused", "pause", "warn"),
+    "resume": ("Resumed", "play", "info"),
+    "abort": ("Aborted", "cross", "warn"),
+    "reconcile": ("Carried on", "activity", "muted"),
 }
 _OPERATIONS: Final = {
     admin_pb2.Difference.CREATE: "create",

@@ -105,7 +105,8 @@ async def write(request: web.Request, many: Many, verb: Verb) -> web.StreamRespo
     if not selection.items and not selection.all:
         await session.flash(request, "Nothing was selected. Tick some rows first.", tone="info")
         return render.redirect(selection.back)
-    if (selection.all or not verb.inverse) and not selection.confirmed:
+    asked = selection.all or not (verb.inverse or verb.harmless)
+    if asked and not selection.confirmed:
         return await _confirm(request, many, verb, selection)
     source = many.matching(selection) if selection.all else many.named(selection)
     return await run(request, many, verb, source, back=selection.back)

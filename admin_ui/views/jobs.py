@@ -1,8 +1,7 @@
-"""Jobs: the list, one job, and both of them live."""
+"""Jobs: the list, live, and what every page of one job begins with."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import grpc
@@ -11,9 +10,9 @@ from aiohttp import web
 from admin_ui import render, sse
 from admin_ui.clients import JOBS, Endpoint
 from admin_ui.job_state import STATES, JobListState
-from admin_ui.jobs import JOB, POD, WORKFLOW, Jobs, jobs_of
+from admin_ui.jobs import JOB, Jobs, jobs_of
 from admin_ui.list_state import PAGE_SIZES, Column
-from admin_ui.presenters import failures, filters
+from admin_ui.presenters import failures, filters, job_commands, job_pools
 from admin_ui.presenters import jobs as presenter
 from admin_ui.views import common
 from shared.pb.roundhouse.admin.v1 import admin_pb2
@@ -73,7 +72,7 @@ async def list_live(request: web.Request) -> web.StreamResponse:
     return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB))
 
 
-def _frame(state: JobListState) -> dict[str, Any]:
+def frame(state: JobListState, pool: str = "") -> dict[str, Any]:
     """What the page needs, whatever is in its table."""
     return {
         "base": BASE,
@@ -82,12 +81,13 @@ def _frame(state: JobListState) -> dict[str, Any]:
         "columns": COLUMNS,
         "examples": EXAMPLES,
         "states": STATES,
-        "sentence": presenter.sentence(state),
+        "sentence": presenter.sentence(state, pool),
         "page_sizes": PAGE_SIZES,
         "rows": [],
         "total": 0,
         "pages": None,
         "commands": [],
+        "first": [],
         "errors": {},
         "caret": None,
         "problem": None,
@@ -95,14 +95,29 @@ def _frame(state: JobListState) -> dict[str, Any]:
 
 
 async def _load(request: web.Request, state: JobListState) -> dict[str, Any]:
-    answer = await jobs(request).list(state.request())
+    asked = state.request()
+    answer = await jobs(request).list(asked)
     rows = [presenter.row(job) for job in jobs_of(answer)]
     return {
-        **_frame(state),
+        **frame(state, await _path(request, state.pool)),
+        "commands": job_commands.for_list(endpoint(request), asked.filter),
+        "first": job_commands.for_first(endpoint(request)),
         "rows": rows,
         "total": answer.total_size,
         "pages": state.pages(len(rows), answer.total_size, answer.next_page_token),
     }
+
+
+async def known_pools(request: web.Request) -> list[job_pools.Pool]:
+    """None when they cannot be known: they are a help."""
+    found = await common.attempt(jobs(request).pools())
+    return [] if isinstance(found, Failure) else job_pools.pools(found)
+
+
+async def _path(request: web.Request, pool: str) -> str:
+    if not pool:
+        return ""
+    return next((one.path for one in await known_pools(request) if one.id == pool), "")
 
 
 async def _list_failed(request: web.Request, state: JobListState, error: CallFailed) -> web.StreamResponse:
@@ -114,7 +129,7 @@ async def _list_failed(request: web.Request, state: JobListState, error: CallFai
     elsewhere = await common.recovered(request, failure, state, BASE, order_field="order_by")
     if elsewhere is not None:
         return elsewhere
-    values = {**_frame(state), "problem": failure}
+    values = {**frame(state), "problem": failure}
     if common.is_invalid(failure) and state.filter:
         values |= await _mistake(request, state, failure)
     return await render.page(request, "jobs/list.html", values, status=failures.explain(failure).status)
@@ -134,26 +149,7 @@ async def _mistake(request: web.Request, state: JobListState, failure: Failure) 
 # --- one job ------------------------------------------------------------------------------------
 
 
-async def detail(request: web.Request) -> web.StreamResponse:
-    values = await load_detail(request)
-    return await render.page(request, "jobs/detail.html", {**values, "tab": "overview"})
-
-
-async def detail_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await load_detail(request)
-        return sse.View(
-            parts={
-                name: render.part(request, f"jobs/_{name}.html", values) for name in ("heading", "summary")
-            }
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB, POD, WORKFLOW))
-
-
 async def load_detail(request: web.Request) -> dict[str, Any]:
-    """Raises CallFailed."""
-    id = request.match_info["id"]
-    calls = jobs(request)
-    answer, workflows = await asyncio.gather(calls.get(id), common.attempt(calls.workflows(id)))
-    return {"job": presenter.one(answer), "spec": answer.job_info.spec, "workflows": workflows}
+    """What every page of one job needs. Raises CallFailed."""
+    answer = await jobs(request).get(request.match_info["id"])
+    return {"answer": answer, "job": presenter.one(answer), "spec": answer.job_info.spec}

@@ -11,7 +11,7 @@ from admin_ui import render, sse
 from admin_ui.middleware import require
 from admin_ui.operations import VERBS, Item, Operation
 from admin_ui.presenters import failures
-from admin_ui.views import catalogue_bulk, experiment_bulk, job_pod_bulk, lease_bulk
+from admin_ui.views import catalogue_bulk, experiment_bulk, job_bulk, job_pod_bulk, lease_bulk
 from admin_ui.views.bulk import Many, run
 
 # Lines that a page shows; failures come first, so none of them hides behind the successes.
@@ -24,6 +24,7 @@ def _many(request: web.Request, noun: str) -> Many:
         "experiment": experiment_bulk.Experiments,
         "lease": lease_bulk.Leases,
         "instance": job_pod_bulk.Instances,
+        "job": job_bulk.ManyJobs,
     }
     return own[noun](request) if noun in own else catalogue_bulk.of_noun(request, noun)
 
