@@ -259,7 +259,8 @@ def _end(pod: pb.Pod, seen: Observation, now: int) -> None:
         case _:
             state = machines.FAILED
             ended.reason = _FOR.TERMINATION_STATUS_REASON_FAILED
-            message = message or _failure(seen)
+            # What is said of its limits comes behind.
+            message = "; ".join(filter(None, (_failure(seen), message)))
     ended.exit_code, ended.signal = seen.exit_code, seen.signal
     if state == machines.SUCCEEDED:
         container.ClearField("terminationStatus")
@@ -280,10 +281,13 @@ def _counts(pod: pb.Pod, state: int, asked: bool) -> bool:
 
 
 def _failure(seen: Observation) -> str:
+    if seen.ending is Ending.LAUNCH_FAILED:
+        return "" if seen.message else "It could not be launched"
     if seen.ending is Ending.SIGNALLED:
         return f"Command was ended by signal {seen.signal}"
     if seen.ending is Ending.UNHEALTHY:
-        return "Health check failed too often"
+        said = seen.health_output.strip()
+        return f"Health check failed too often: {said}" if said else "Health check failed too often"
     if seen.ending is Ending.OUT_OF_MEMORY:
         return "Command used more memory than it may"
     return f"Command exited with status {seen.exit_code}"

@@ -175,9 +175,16 @@ def test_revisions_grow() -> None:
     [
         (ended(Ending.EXITED), "SUCCEEDED", "INVALID", ""),
         (ended(Ending.EXITED, exit_code=3), "FAILED", "FAILED", "Command exited with status 3"),
+        (
+            ended(Ending.EXITED, exit_code=3, message="Sizes of volumes are not enforced"),
+            "FAILED",
+            "FAILED",
+            "Command exited with status 3; Sizes of volumes are not enforced",
+        ),
         (ended(Ending.SIGNALLED, signal="SIGSEGV"), "FAILED", "FAILED", "signal SIGSEGV"),
         (ended(Ending.LAUNCH_FAILED, message="no such file"), "FAILED", "FAILED", "no such file"),
-        (ended(Ending.UNHEALTHY), "FAILED", "FAILED", "Health check"),
+        (ended(Ending.UNHEALTHY, health_output="HTTP 500\n"), "FAILED", "FAILED", "often: HTTP 500"),
+        (ended(Ending.LAUNCH_FAILED), "FAILED", "FAILED", "could not be launched"),
         (ended(Ending.OUT_OF_MEMORY), "FAILED", "FAILED", "memory"),
         (ended(Ending.LOST), "LOST", "FAILED", "cannot account"),
         (ended(Ending.STOPPED), "KILLED", "KILLED_ON_REQUEST", ""),
