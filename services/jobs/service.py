@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from services.jobs import (
@@ -33,6 +34,7 @@ from services.jobs.pools import PoolRules, Pools
 from services.jobs.queries import Queries
 from services.jobs.runs import Runs
 from services.jobs.runtime.fake import FakeRuntime
+from services.jobs.runtime.keeper_process import KeeperProcess
 from services.jobs.runtime.node import Node
 from services.jobs.runtime.port import Runtime
 from services.jobs.runtime.process import ProcessRuntime
@@ -71,6 +73,16 @@ def runtime_of(config: Config) -> Runtime:
     if not node.enforce and (lacking := _LIMITED - node.controllers):
         log.warning("limits are advisory, these are not enforced: %s", ", ".join(sorted(lacking)))
     return ProcessRuntime(config.data / "pods", node)
+
+
+async def end_pods(home: Path) -> None:
+    """Nobody must be there who would start others."""
+    keeper = KeeperProcess.of(home)
+    if keeper is not None:
+        log.info("waiting for the pods to end")
+        with keeper:
+            keeper.end()
+            await keeper.wait()
 
 
 def pauses_of(config: Config) -> Pauses:
@@ -113,6 +125,8 @@ async def assemble(
             metrics.writes.set(0)
             await runtime.close()
 
+    if config.jobs_end_pods:
+        environment.stack.push_async_callback(end_pods, config.data / "pods")
     leader = await enter(
         Leader(store, config.data, clock, lead, lapse=config.jobs_leader_lapse.total_seconds())
     )

@@ -286,6 +286,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("jobs_first_backoff", duration, "30s", "Jobs: how long a pod waits for its next run after a failure; twice as long after each further one ..."),
     Setting("jobs_longest_backoff", duration, "60m", "Jobs: ... but never longer."),
     Setting("jobs_launch_timeout", duration, "180m", "Jobs: how long a pod may take from its launch to its start, and from there to running."),
+    Setting("jobs_end_pods", boolean, "false", "Jobs: when the service stops, end its pods as gently as they asked for; they run again when it starts. For containers, whose end would be theirs; otherwise pods go on."),
     Setting("jobs_leader_lapse", interval, "10s", "Jobs: how long the process that writes may leave one of another data folder without an answer until that takes over."),
     Setting("multi_user", boolean, "false", "Pipelines: experiments live in namespaces."),
     Setting("multi_user_shared_read", boolean, "false", "Pipelines: everyone may get and list in every namespace."),

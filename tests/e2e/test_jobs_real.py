@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,16 +109,22 @@ async def until(read: Callable[[], Awaitable[Any]], done: Callable[[Any], bool])
     return found
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def yard(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
-    data = tmp_path_factory.mktemp("jobs")
+@asynccontextmanager
+async def opened(data: Path, **settings: str) -> AsyncIterator[Yard]:
+    """A service, and a stop of it."""
+    async with (
+        started(SERVICE, data, store="sqlite", **SETTINGS, **settings) as service,
+        grpc.aio.insecure_channel(service.target) as channel,
+    ):
+        metadata = (("authorization", f"Bearer {service.tokens['operator']}"),)
+        yield Yard(data / "pods", JobServiceStub(channel), PodServiceStub(channel), metadata)
+
+
+@asynccontextmanager
+async def cleared(data: Path) -> AsyncIterator[Path]:
+    """Nothing of it runs afterwards."""
     try:
-        async with (
-            started(SERVICE, data, store="sqlite", **SETTINGS) as service,
-            grpc.aio.insecure_channel(service.target) as channel,
-        ):
-            metadata = (("authorization", f"Bearer {service.tokens['operator']}"),)
-            yield Yard(data / "pods", JobServiceStub(channel), PodServiceStub(channel), metadata)
+        yield data
     finally:
         keeper = KeeperProcess.of(data / "pods")
         if keeper is not None:
@@ -126,6 +133,12 @@ async def yard(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
                 keeper.end()
                 async with asyncio.timeout(PATIENCE):
                     await keeper.wait()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def yard(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
+    async with cleared(tmp_path_factory.mktemp("jobs")) as data, opened(data) as found:
+        yield found
 
 
 def pod(command: str = "", **fields: Any) -> pod_pb2.PodSpec:
@@ -221,6 +234,26 @@ async def test_a_job_of_many_does_not_bomb_the_host(yard: Yard) -> None:
     }
     await yard.delete(job)
     assert not yard.processes(job)
+
+
+async def test_a_stop_of_the_service_ends_pods_only_if_told_to(tmp_path: Path) -> None:
+    async with cleared(tmp_path) as data:
+        async with opened(data) as yard:
+            command = "trap 'echo bye; exit' TERM; echo > ready; while true; do sleep 0.05; done"
+            job = await yard.create(pod(command))
+            first = yard.home / f"{job.job_id.value}-0-1"
+            await until(lambda: asyncio.to_thread((first / "ready").exists), bool)
+            before = yard.processes(job)
+        assert before & yard.processes(job)
+        async with opened(data, jobs_end_pods="true") as yard:
+            found = await until(lambda: yard.pod(job), lambda status: status.state == RUNNING)
+            assert found.pod_id.value.endswith("-0-1")
+        assert not yard.processes(job) and KeeperProcess.of(data / "pods") is None
+        assert (first / "stdout").read_text() == "bye\n"
+        async with opened(data) as yard:
+            found = await until(lambda: yard.pod(job), lambda status: status.state == RUNNING)
+            assert found.pod_id.value.endswith("-0-2") and not found.failure_count
+            await yard.delete(job)
 
 
 def _constraint(kind: str, condition: str, requirement: int, key: str, value: str) -> pod_pb2.Constraint:
