@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.service.config import PORTS, SETTINGS
+from services.jobs.runtime.port import GRACE
+from shared.service.config import CONSOLE, PORTS, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -44,7 +45,7 @@ def test_what_is_started_can_be() -> None:
         if document["kind"] == "Deployment"
         for container in document["spec"]["template"]["spec"]["containers"]
     ]
-    served = ("admin_ui", "services.jumpstarter", "services.meta", "services.pipelines", "services.pods")
+    served = ["admin_ui", *(f"services.{name}" for name in PORTS if name != CONSOLE)]
     assert sorted(modules) == sorted((*served, *served))
     for module in modules:
         assert find_spec(f"{module}.__main__") is not None
@@ -68,7 +69,30 @@ def test_kubernetes_objects_belong_together() -> None:
         assert {mount["name"] for mount in pod["spec"]["containers"][0]["volumeMounts"]} == volumes
 
 
-@pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
+def test_jobs_have_one_writer_whose_pods_end_gently() -> None:
+    """In containers; of systemd's units see below."""
+    [jobs] = [
+        document
+        for document in kubernetes()
+        if document["kind"] == "Deployment" and document["metadata"]["name"] == "jobs"
+    ]
+    assert (jobs["spec"]["replicas"], jobs["spec"]["strategy"]["type"]) == (1, "Recreate")
+    pod = jobs["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > GRACE
+    assert {"name": "ROUNDHOUSE_JOBS_END_PODS", "value": "true"} in pod["containers"][0]["env"]
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["jobs"]
+    assert service["environment"]["ROUNDHOUSE_JOBS_END_PODS"] == "true"
+    assert int(service["stop_grace_period"].removesuffix("s")) > GRACE
+
+
+def test_a_restart_of_the_jobs_unit_touches_no_pod() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.read_string((DEPLOY / "systemd" / "roundhouse@jobs.service.d" / "pods.conf").read_text())
+    assert unit["Service"]["KillMode"] == "process"
+    assert unit["Service"]["OOMPolicy"] == "continue"
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: path.name)
 def test_units_parse_and_restart(path: Path) -> None:
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
