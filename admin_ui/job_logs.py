@@ -125,8 +125,9 @@ class Logs:
         span = _SPAN
         while True:
             begin, data = await self._all(source, -span, span)
-            window = _backward(begin, data, count, first=begin == 0 or len(data) < span, last=True)
-            if window.first or len(window.lines) >= count or span >= _WIDEST:
+            first = begin == 0 or len(data) < span
+            window = _backward(begin, data, count, first=first, last=True)
+            if first or (b"\n" in data and len(window.lines) >= count) or span >= _WIDEST:
                 return window
             span *= 4
 
@@ -142,7 +143,7 @@ class Logs:
             data = data[: end - begin]
             first = begin == 0 or begin > wanted
             window = _backward(begin, data, count, first=first, last=False)
-            if first or len(window.lines) >= count or span >= _WIDEST:
+            if first or (b"\n" in data and len(window.lines) >= count) or span >= _WIDEST:
                 return window
             span *= 4
 

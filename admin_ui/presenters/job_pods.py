@@ -43,6 +43,12 @@ LETTERS: Final[Mapping[str, str]] = {
     "stopped": "X",
 }
 _WORDS: Final[Mapping[int, str]] = {state: word for word, states in GROUPS.items() for state in states}
+# Of events, where the word for several states would say the same twice.
+_HAPPENED: Final[Mapping[int, State]] = {
+    pod_pb2.POD_STATE_INITIALIZED: State("Made", "muted", "plus"),
+    pod_pb2.POD_STATE_PENDING: State("Waiting", "warn", "clock"),
+    pod_pb2.POD_STATE_LAUNCHED: State("Launched", "info", "swap"),
+}
 HEALTH: Final[Mapping[int, State]] = {
     pod_pb2.HEALTH_STATE_UNKNOWN: State("Not known yet", "muted", "clock"),
     pod_pb2.HEALTH_STATE_HEALTHY: State("Healthy", "ok", "check"),
@@ -310,13 +316,14 @@ def events(found: Iterable[pod_pb2.PodEvent]) -> list[Event]:
 
 
 def _event(one: pod_pb2.PodEvent) -> Event:
-    word = _word_named(one.actual_state)
+    actual = _state_named(one.actual_state)
+    word = _WORDS.get(actual, "")
     container = one.container_status[0] if one.container_status else pod_pb2.ContainerStatus()
     states = pod_pb2.HealthState.DESCRIPTOR.values_by_name
     health = states[one.healthy].number if one.healthy in states else 0
     return Event(
-        state=STATES.get(word, UNKNOWN_STATE),
-        goal=STATES[goal].label if (goal := _word_named(one.desired_state)) else "",
+        state=_HAPPENED.get(actual) or STATES.get(word, UNKNOWN_STATE),
+        goal=STATES[goal].label if (goal := _WORDS.get(_state_named(one.desired_state), "")) else "",
         at=when(one.timestamp),
         version=configuration(one.version.value),
         wanted=configuration(one.desired_version.value),
@@ -327,9 +334,9 @@ def _event(one: pod_pb2.PodEvent) -> Event:
     )
 
 
-def _word_named(name: str) -> str:
+def _state_named(name: str) -> int:
     known = pod_pb2.PodState.DESCRIPTOR.values_by_name
-    return _WORDS.get(known[name].number, "") if name in known else ""
+    return known[name].number if name in known else 0
 
 
 @dataclass(frozen=True, slots=True)

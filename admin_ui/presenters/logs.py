@@ -23,6 +23,14 @@ _SHOWN: Final[dict[int, str | int]] = {
 }
 
 
+# Where a line says how bad it is: near its beginning, as most programs have it.
+_HEAD: Final = 120
+_LEVEL: Final = re.compile(
+    r"\b(?P<bad>ERROR|FATAL|CRITICAL|PANIC|SEVERE|Traceback)\b|\b(?P<warn>WARN|WARNING)\b"
+    r"|\blevel\W{1,3}(?:(?P<bad2>error|fatal|critical|panic)|(?P<warn2>warn|warning))\b"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """`at`: the offset of its first byte. `goes_on`: its end is not in `text`: it is too long, or not
@@ -31,6 +39,12 @@ class Line:
     at: int
     text: str
     goes_on: bool = False
+
+    @property
+    def tone(self) -> str:
+        """`bad`, `warn` or empty: how bad it says that it is."""
+        found = _LEVEL.search(self.text, 0, _HEAD)
+        return (found.lastgroup or "").removesuffix("2") if found else ""
 
 
 def clean(data: bytes) -> str:
@@ -126,9 +140,9 @@ def marked(text: str, wanted: re.Pattern[str] | None) -> list[tuple[str, bool]]:
     return [piece for piece in (*pieces, (text[last:], False)) if piece[0]]
 
 
-def packed(lines: Iterable[Line]) -> list[tuple[int, str, bool]]:
-    """For scripts: [offset, text, whether it goes on]."""
-    return [(line.at, line.text, line.goes_on) for line in lines]
+def packed(lines: Iterable[Line]) -> list[tuple[int, str, bool, str]]:
+    """For scripts: [offset, text, whether it goes on, its tone]."""
+    return [(line.at, line.text, line.goes_on, line.tone) for line in lines]
 
 
 def size(count: int) -> str:

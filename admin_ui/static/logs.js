@@ -31,9 +31,9 @@
     }
     element.replaceChildren(...pieces, text.slice(from));
   }
-  function made([at, text, goesOn]) {
+  function made([at, text, goesOn, tone]) {
     const line = document.createElement("div");
-    line.className = goesOn ? "line goes-on" : "line";
+    line.className = ["line", goesOn ? "goes-on" : "", tone].filter(Boolean).join(" ");
     line.dataset.at = at;
     fill(line, text);
     return line;
@@ -147,7 +147,7 @@
     source.addEventListener("state", (event) => {
       if (JSON.parse(event.data).state === "live") state("live", "Following"); else state("reconnecting", "Reconnecting");
     });
-    source.addEventListener("over", (event) => { state("paused", "Ended"); note(JSON.parse(event.data).html); });
+    source.addEventListener("over", (event) => { state("paused", "Ended"); $("#follow").hidden = true; note(JSON.parse(event.data).html); });
     source.addEventListener("next", (event) => { stop("paused", "Ended"); note(JSON.parse(event.data).html); });
     source.addEventListener("end", (event) => {
       const words = { "signed-out": "Signed out: reload to go on", denied: "Not permitted", gone: "It is gone" };
@@ -314,7 +314,7 @@
   wrapped();
   show();
   if (!last) { paused = true; stuck = false; state("paused", "Paused"); button(); }
-  if ("at" in view.dataset) select(lineAt(view.dataset.at)); else keepBottom();
+  if ("at" in view.dataset) select(lineAt(view.dataset.at)); else if (last) keepBottom();
   if (box.value) find();
   button();
   connect();
