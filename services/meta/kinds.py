@@ -204,6 +204,8 @@ def definition(kind: MetaKind, rules: CatalogueRules) -> Definition[Any]:
         schema=kind.schema,
         parse_filter=kind.dialect.parse,
         strategy=rules,
+        # Times need none: what was written one after the other stands so in a file.
+        covering=tuple(index.name for index in kind.schema.indexes() if index.type == "text"),
     )
 
 

@@ -81,6 +81,7 @@ class Definition(Generic[T]):
     # None: the admin API does not write this kind.
     strategy: Strategy[T] | None = None
     composites: tuple[tuple[str, ...], ...] = ()
+    covering: tuple[str, ...] = ()
     # Raise it when `schema` gives other values for the same message: the store then reindexes.
     version: int = 1
     # The field of `schema` that holds the namespace, of kinds that callers may be confined in.
@@ -106,6 +107,7 @@ class Definition(Generic[T]):
             document=self._document,
             version=self.version,
             composites=self.composites,
+            covering=self.covering,
         )
 
     def _by_schema(self, text: str) -> Ordering:

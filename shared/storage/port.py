@@ -52,6 +52,9 @@ class Kind:
     # index, whose last part is always the name. "parent" stands for the parent. A backend may use
     # its own indexes instead: they change costs, never answers.
     composites: tuple[tuple[str, ...], ...] = ()
+    # Indexes in whose order lists are read although records of neighbouring values were stored far
+    # apart. A backend may keep their bodies beside each other too; that changes costs, never answers.
+    covering: tuple[str, ...] = ()
 
 
 # One value for each index that records are grouped by; None is a missing one.

@@ -22,6 +22,8 @@ from shared.storage.rules import index_of
 from shared.storage.values import Encoded, encode
 
 FORMAT = 1
+# What a page shows of a version beside its name and the values that it is ordered by.
+_SHOWN = ("parent", "revision", "previous", "body")
 _APPLICATION_ID = 0x526E6468
 _REINDEX_ROWS = 500
 
@@ -52,6 +54,13 @@ class Path:
     columns: tuple[str, ...]
     # What else holds of the records that it covers, as SQL.
     also: str = ""
+    # It holds all that a page shows: records of neighbouring values lie far apart in the table, and each
+    # would be another page of the file.
+    covering: bool = False
+
+    def listed(self) -> str:
+        """Its columns in the statement that makes it."""
+        return ", ".join((*self.columns, "name", "until", *(_SHOWN if self.covering else ())))
 
 
 class Table:
@@ -64,9 +73,15 @@ class Table:
         self.columns = {index.name: f"v{number}" for number, index in enumerate(kind.indexes)}
         orders = [(), ("parent",), *((column,) for column in self.columns.values())]
         orders += [tuple(self._column(part) for part in composite) for composite in kind.composites]
+        covering = {(self._column(name),) for name in kind.covering}
         self.paths = tuple(
-            # A record without a parent costs nothing in the index of parents.
-            Path(f"{versions}_by_{'_'.join(c) or 'name'}", c, "parent <> ''" if c == ("parent",) else "")
+            Path(
+                f"{versions}_by_{'_'.join(c) or 'name'}",
+                c,
+                # A record without a parent costs nothing in the index of parents.
+                "parent <> ''" if c == ("parent",) else "",
+                c in covering,
+            )
             for c in dict.fromkeys(orders)
         )
         stored = ["name", "parent", "revision", "previous", *self.columns.values(), "body"]
@@ -111,9 +126,10 @@ class Table:
         connection.execute(f"CREATE INDEX {self.by_closed} ON {t} (until) WHERE until IS NOT NULL")
         for path in self.paths:
             if path.columns:
-                listed = ", ".join((*path.columns, "name", "until"))
                 also = f" AND {path.also}" if path.also else ""
-                connection.execute(f"CREATE INDEX {path.name} ON {t} ({listed}) WHERE until IS NULL{also}")
+                connection.execute(
+                    f"CREATE INDEX {path.name} ON {t} ({path.listed()}) WHERE until IS NULL{also}"
+                )
             else:
                 connection.execute(f"CREATE UNIQUE INDEX {path.name} ON {t} (name) WHERE until IS NULL")
 
@@ -163,7 +179,7 @@ def _undeclared(connection: sqlite3.Connection, declared: dict[str, Table]) -> d
 
 
 def _prepare_kind(connection: sqlite3.Connection, kind: Kind) -> Table:
-    layout = json.dumps([kind.version, [(i.name, i.type) for i in kind.indexes], kind.composites])
+    layout = _layout(kind)
     row = connection.execute("SELECT id, layout, versions FROM kinds WHERE name = ?", (kind.name,)).fetchone()
     if row is None:
         number = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM kinds").fetchone()[0]
@@ -179,6 +195,13 @@ def _prepare_kind(connection: sqlite3.Connection, kind: Kind) -> Table:
     if stored == layout:
         return Table(number, kind, versions)
     return _rebuild(connection, Table(number, Kind(kind.name), versions), kind, layout)
+
+
+def _layout(kind: Kind) -> str:
+    """What a kind's table depends on."""
+    parts = [kind.version, [(i.name, i.type) for i in kind.indexes], kind.composites]
+    # Files are older than this part: kinds that do not use it are not rebuilt for it.
+    return json.dumps([*parts, kind.covering] if kind.covering else parts)
 
 
 def _rebuild(connection: sqlite3.Connection, old: Table, kind: Kind, layout: str) -> Table:

@@ -19,6 +19,7 @@ KIND = Kind(
     "item",
     indexes=(Index("title", "text"), Index("size", "int"), Index("state", "text")),
     composites=(("state", "size"), ("parent", "size")),
+    covering=("title",),
 )
 STATE = Condition("state", "=", "x")
 SIZE = Order("size")
@@ -104,6 +105,20 @@ def test_pages_are_searches_in_the_order_of_an_index(
     assert walk.bounded
     sql = walk.page(position_key(table, query), False, 50)
     assert explain(connection, sql) == [f"SEARCH {table.versions} USING INDEX {table.versions}_{index}"]
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_pages_in_a_covering_order_read_nothing_but_their_index(
+    connection: sqlite3.Connection, table: Table, down: bool
+) -> None:
+    query = Query("item", order=(Order("title", down),), name_descending=down, after=Position(("t",), "n"))
+    walk, key = plan(table, query), position_key(table, query)
+    assert walk.bounded
+    for sql in (walk.page(key, False, 50), walk.page_then(7, key, False, 50)[0]):
+        assert explain(connection, sql) == [
+            f"SEARCH {table.versions} USING COVERING INDEX {table.versions}_by_v0"
+            f" ((v0,name){'<' if down else '>'}(?,?))"
+        ]
 
 
 def test_a_first_page_walks_its_order(connection: sqlite3.Connection, table: Table) -> None:

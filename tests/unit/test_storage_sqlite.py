@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.storage.errors import FormatError, StoreError, StoreFull, StoreUnavailable, TooLarge
-from shared.storage.port import Author, Condition, Put, Query
+from shared.storage.port import Author, Condition, Order, Put, Query
 from shared.storage.sqlite import SqliteStore
 from shared.storage.sqlite_driver import connect, translate
 from shared.storage.sqlite_reader import Readers
@@ -330,6 +330,23 @@ async def test_a_failing_reindex_changes_nothing(store: SqliteStore, path: Path)
     await again.open()
     assert await collect(again.scan(Query("item"))) == expected
     await again.close()
+
+
+async def test_a_file_from_before_its_indexes_covered_is_reindexed(path: Path) -> None:
+    covering, note = sample_kinds()
+    before = SqliteStore(path, (replace(covering, covering=()), note))
+    await before.open()
+    bodies = {f"n{number}": body(title=f"t{9 - number}") for number in range(5)}
+    await fill(before, bodies)
+    await before.close()
+    after = SqliteStore(path, (covering, note))
+    await after.open()
+    found = await collect(after.scan(Query("item", order=(Order("title"),))))
+    assert [(record.name, record.body) for record in found] == sorted(bodies.items(), reverse=True)
+    await after.close()
+    with raw(path) as connection:
+        rows = connection.execute("SELECT sql FROM sqlite_master WHERE name LIKE '%\\_by\\_v0' ESCAPE '\\'")
+        assert [sql.count("body") for (sql,) in rows] == [1]
 
 
 async def test_a_process_with_the_old_layout_stops_writing(store: SqliteStore, path: Path) -> None:

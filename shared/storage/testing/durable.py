@@ -66,6 +66,7 @@ class RestartContract(StoreHooks):
                     "size": -int(str(item_values(data)["size"])),
                 },
                 composites=(("size", "reversed"),),
+                covering=("reversed",),
                 version=2,
             ),
             replace(note, version=2),

@@ -49,6 +49,7 @@ def sample_kinds() -> tuple[Kind, ...]:
         values=item_values,
         document=json.loads,
         composites=(("state", "size"),),
+        covering=("title",),
     )
     return (item, Kind("note"))
 
