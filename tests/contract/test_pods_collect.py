@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
+import click
 import pytest
 
 from services.pods.collect import inventory
+from services.pods.collect.__main__ import collect, given_ids, wanted
 from services.pods.collect.backoff import Backoff
 from services.pods.collect.cluster import Cluster, reached
 from services.pods.collect.credentials import Credentials
 from services.pods.collect.kubernetes import KubernetesApi
 from services.pods.feed_service import PodFeedService
-from shared.errors import PermissionDenied, Unauthenticated, Unavailable
+from shared.cli.yard import load
+from shared.errors import ApiError, FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as feed
 from shared.pb.roundhouse.pods.v1.pods_pb2 import Deployment
@@ -489,6 +494,79 @@ async def test_a_pods_service_that_refuses_the_token(cluster: Kube, yard: Yard, 
         for token, code in (("nonsense", "UNAUTHENTICATED"), (yard.service.tokens["viewer"], "PERMISSION")):
             with pytest.raises(CallFailed, match=code):
                 await found.run(lambda token=token: Client(yard.service.target, token=token))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "file", "words"),
+    [
+        ((), "", "no kubeconfig at ~/.kube/config"),
+        (("a=live",), "missing", "no kubeconfig at .*missing.*--kubeconfig"),
+        (("a=nowhere",), "kubeconfig", "kubeconfig cannot be used: .*nowhere"),
+        (("a=live",), "broken", "broken cannot be used"),
+        ((), "empty", "empty cannot be used"),
+        (("a=live", "a=dead"), "kubeconfig", "--cluster: 'a' is there twice"),
+        (("a=live", "b=live"), "kubeconfig", "two lead to the same cluster"),
+        (("a\nb=live",), "kubeconfig", "is no name"),
+        (("a=dead",), "kubeconfig", "cluster 'a': no answer from http://127.0.0.1:9"),
+        (("a=live",), "kubeconfig", "no token in .*nowhere"),
+    ],
+)
+async def test_why_it_does_not_start(
+    cluster: Kube,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clusters: tuple[str, ...],
+    file: str,
+    words: str,
+) -> None:
+    for variable in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    kubeconfig(tmp_path, live=cluster.url, dead="http://127.0.0.1:9")
+    (tmp_path / "broken").write_text("contexts: {")
+    (tmp_path / "empty").write_text("")
+    where = load(data=tmp_path, base_port=None, token_file=tmp_path / "nowhere")
+    with pytest.raises((ApiError, click.UsageError)) as caught:
+        await collect(where, wanted(clusters, str(tmp_path / file) if file else ""), {})
+    assert re.search(words, caught.value.message), caught.value.message
+
+
+def test_ids_are_given_by_name() -> None:
+    known = {"a": Credentials()}
+    assert given_ids([f"a={ID.upper()}"], known) == {"a": ID}
+    for wrong in ("a=x", f"b={ID}", ID):
+        with pytest.raises(click.UsageError, match="--cluster-id"):
+            given_ids([wrong], known)
+
+
+async def test_two_names_of_one_cluster(cluster: Kube, tmp_path: Path) -> None:
+    kubeconfig(tmp_path, one=cluster.url, two=cluster.url)
+    where = load(data=tmp_path, base_port=None)
+    with pytest.raises(FailedPrecondition, match="two clusters have the id"):
+        await collect(where, wanted(("a=one", "b=two"), str(tmp_path / "kubeconfig")), {})
+
+
+async def test_in_a_pod_the_service_account_is_used(
+    cluster: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kubernetes_asyncio.config import incluster_config
+
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
+    assert wanted((), "").keys() == {"kubernetes"}
+    with pytest.raises(FailedPrecondition, match=r"service account of this pod cannot be used: .*token"):
+        await Credentials().client()
+    (tmp_path / "token").write_text("of-the-pod")
+    (tmp_path / "ca.crt").write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    client = await Credentials().client()
+    try:
+        assert client.configuration.host == "https://127.0.0.1:9"
+        settings = await client.configuration.auth_settings()
+        assert settings["BearerToken"]["value"] == "Bearer of-the-pod"
+    finally:
+        await client.close()
 
 
 # -- everything at random

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+import services.pods.collect.__main__ as collector
 from services.jobs.runtime.port import GRACE
+from services.pods.collect import resources
 from shared.service.config import CONSOLE, PORTS, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +92,29 @@ def test_a_restart_of_the_jobs_unit_touches_no_pod() -> None:
     unit.read_string((DEPLOY / "systemd" / "roundhouse@jobs.service.d" / "pods.conf").read_text())
     assert unit["Service"]["KillMode"] == "process"
     assert unit["Service"]["OOMPolicy"] == "continue"
+
+
+def test_the_collector_may_read_what_it_reads() -> None:
+    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "collector.yaml").read_text()))
+    found = {document["kind"]: document for document in documents}
+    granted = {
+        (group, plural)
+        for rule in found["ClusterRole"]["rules"]
+        for group in rule["apiGroups"]
+        for plural in rule["resources"]
+    }
+    assert granted == {(resource.group, resource.plural) for resource in resources.ALL}
+    assert all(rule["verbs"] == ["get", "list", "watch"] for rule in found["ClusterRole"]["rules"])
+    account = {"kind": "ServiceAccount", **found["ServiceAccount"]["metadata"]}
+    assert found["ClusterRoleBinding"]["subjects"] == [account]
+    assert found["ClusterRoleBinding"]["roleRef"]["name"] == found["ClusterRole"]["metadata"]["name"]
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == account["name"]
+    (container,) = pod["containers"]
+    assert find_spec(f"{container['args'][0]}.__main__") is not None
+    options = {option for parameter in collector.kubernetes.params for option in parameter.opts}
+    assert {argument for argument in container["args"] if argument.startswith("--")} <= options
+    assert {mount["name"] for mount in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: path.name)

@@ -55,15 +55,15 @@ def kubernetes(yard: Yard, clusters: Sequence[str], ids: Sequence[str], kubeconf
     """Pods, and what they belong to, of Kubernetes clusters: all that there is, then all that changes."""
     logs.configure("collector", form=yard.config.log_format, level=yard.config.log_level)
     try:
-        wanted = _wanted(clusters, kubeconfig)
-        uvloop.run(_until_stopped(partial(_collect, yard, wanted, _ids(ids, wanted))))
+        credentials = wanted(clusters, kubeconfig)
+        uvloop.run(_until_stopped(partial(collect, yard, credentials, given_ids(ids, credentials))))
     except (ApiError, CallFailed) as error:
         log.error("cannot start: %s", error)
         sys.exit(1)
 
 
-def _wanted(given: Sequence[str], kubeconfig: str) -> dict[str, Credentials]:
-    """By name. Raises FailedPrecondition."""
+def wanted(given: Sequence[str], kubeconfig: str) -> dict[str, Credentials]:
+    """How each cluster is reached, by its name. Raises FailedPrecondition and click.UsageError."""
     found: dict[str, Credentials] = {}
     for text in given or ("",):
         name, _, context = text.partition("=")
@@ -79,7 +79,8 @@ def _wanted(given: Sequence[str], kubeconfig: str) -> dict[str, Credentials]:
     return found
 
 
-def _ids(given: Sequence[str], clusters: dict[str, Credentials]) -> dict[str, str]:
+def given_ids(given: Sequence[str], clusters: dict[str, Credentials]) -> dict[str, str]:
+    """Raises click.UsageError."""
     found: dict[str, str] = {}
     for text in given:
         name, _, id = text.rpartition("=")
@@ -109,12 +110,12 @@ async def _until_stopped(work: Callable[[], Awaitable[None]]) -> None:
     await working
 
 
-async def _collect(yard: Yard, wanted: dict[str, Credentials], ids: dict[str, str]) -> None:
-    """Raises ApiError and CallFailed when it cannot start."""
+async def collect(yard: Yard, credentials: dict[str, Credentials], ids: dict[str, str]) -> None:
+    """Until it is cancelled. Raises ApiError and CallFailed when it cannot start."""
     async with AsyncExitStack() as stack:
         found: list[Cluster] = []
-        for name, credentials in wanted.items():
-            api = await stack.enter_async_context(KubernetesApi(credentials.client))
+        for name, one in credentials.items():
+            api = await stack.enter_async_context(KubernetesApi(one.client))
             found.append(await reached(name, ids.get(name, ""), api))
         twice = {one.id for one in found if sum(one.id == other.id for other in found) > 1}
         if twice:
