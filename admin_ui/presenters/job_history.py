@@ -20,6 +20,9 @@ TOLD: Final = frozenset(
 )  # fmt: skip
 _WORDS: Final = {"workflow_status.state": "workflow", "desired_state": "goal"}
 _TONES: Final = {"failed": "bad", "succeeded": "ok", "running": "ok", "rolled back": "warn"}
+# Of every roll-out: what it was made by says more.
+_BEGINNINGS: Final = (("workflow", "initialized"), ("workflow", "rolling forward"))
+_CONTROLLER: Final = "controller"
 _PREFIXES: Final = ("JOB_STATE_", "WORKFLOW_STATE_")
 
 
@@ -32,9 +35,11 @@ def entries(versions: Iterable[admin_pb2.Version]) -> list[Entry]:
             found.append(entry)
             continue
         told = tuple(_told(change) for change in entry.changes if _field(change.path) in TOLD)
+        told = tuple(change for change in told if (change.path, change.after) not in _BEGINNINGS)
         if told:
             title, icon, tone = _title(entry, told)
-            found.append(replace(entry, changes=told, title=title, icon=icon, tone=tone))
+            source = "" if entry.subject == _CONTROLLER else entry.source
+            found.append(replace(entry, changes=told, title=title, icon=icon, tone=tone, source=source))
     return found
 
 
@@ -65,7 +70,7 @@ def _title(entry: Entry, told: Sequence[FieldChange]) -> tuple[str, str, str]:
     if words.get("goal") == "deleted":
         return "Deletion asked for", "trash", "bad"
     for path, what in (("workflow", "Workflow"), ("state", "Job")):
-        if entry.subject == "controller" and path in words:
+        if entry.subject == _CONTROLLER and path in words:
             return f"{what} {words[path]}", "activity", _TONES.get(words[path], "info")
     return entry.title, entry.icon, entry.tone
 

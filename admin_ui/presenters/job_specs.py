@@ -6,9 +6,11 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -23,8 +25,10 @@ from shared.rpc.client import Failure
 # Mistakes after which nobody needs to know of more, and lines of a difference that are shown.
 _ENOUGH: Final = 100
 MAX_LINES: Final = 600
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What a text is blamed as that cannot be read at all.
+UNREADABLE: Final = "manifest"
 _PATH: Final = re.compile(r"(spec(?:\.[a-z_]+|\[\d+\])*):? (.+)", re.DOTALL)
-_SAID: Final = re.compile(r"^Failed to parse \S+ field: |\.? at JobSpec\S*$")
 # What a person may leave out of a spec that another service wrote: the server's own.
 OF_SERVER: Final = ("revision",)
 
@@ -112,10 +116,29 @@ def _scalar(item: object, message: Any, field: Any, at: str, wrong: list[Violati
     alone = type(message)()
     try:
         json_format.ParseDict({field.name: item}, alone)
-    except (json_format.Error, ValueError, TypeError, OverflowError, AttributeError) as error:
-        wrong.append(Violation(at, _SAID.sub("", _SAID.sub("", str(error))).strip()))
+    except (json_format.Error, ValueError, TypeError, OverflowError, AttributeError):
+        wrong.append(Violation(at, _wanted(field, item)))
         return
     message.MergeFrom(alone)
+
+
+def _wanted(field: Any, item: object) -> str:
+    """What a value should have been."""
+    said = str(raw.to_json(item)).strip()
+    kind = field.cpp_type
+    if field.is_repeated:
+        return "must be a list of what the field takes"
+    if field.enum_type is not None:
+        known = ", ".join(value.name for value in field.enum_type.values[:12])
+        return f"is {said[:60]}; it must be one of {known}"
+    if kind == field.CPPTYPE_STRING:
+        return f"is {said[:60]}; it must be text: put it in quotes"
+    if kind == field.CPPTYPE_BOOL:
+        return f"is {said[:60]}; it must be true or false"
+    if kind in (field.CPPTYPE_DOUBLE, field.CPPTYPE_FLOAT):
+        return f"is {said[:60]}; it must be a number"
+    unsigned = kind in (field.CPPTYPE_UINT32, field.CPPTYPE_UINT64)
+    return f"is {said[:60]}; it must be a whole number{' from 0' if unsigned else ''}"
 
 
 def _field(descriptor: Any, key: str) -> Any:
@@ -127,6 +150,68 @@ def _unknown(descriptor: Any, key: str) -> str:
     if near:
         return f"is no field; perhaps {near[0]}"
     return f"is no field; there are {', '.join(list(descriptor.fields_by_name)[:12])}"
+
+
+# --- where in the text a field is ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """`line`: where in the text its field stands, or the nearest field around it; 0 for nowhere."""
+
+    field: str
+    description: str
+    line: int
+    said: str
+
+
+def mistakes(wrong: Iterable[Violation], text: str) -> list[Mistake]:
+    """In the order of the text."""
+    wrong, lines = list(wrong), text.splitlines()
+    if any(one.field == UNREADABLE for one in wrong):
+        # Not to be read again: what is wrong may be that it has no end of nesting.
+        return [_mistake(Violation("", _plain(one.description)), _told_line(one), lines) for one in wrong]
+    root = yaml.compose(text, _Loader)
+    found = [_mistake(one, _line(root, one.field), lines) for one in wrong]
+    return sorted(found, key=lambda one: one.line)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r'in "<unicode string>", line \d+, column \d+', "", text).split())
+
+
+def _told_line(one: Violation) -> int:
+    match = re.search(r"line (\d{1,7})", one.description)
+    return int(match[1]) if match else 0
+
+
+def _mistake(one: Violation, line: int, lines: list[str]) -> Mistake:
+    said = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    return Mistake(one.field, one.description, line, said)
+
+
+def _line(node: Any, path: str) -> int:
+    """Of the last part of the path that is there, from 1; 0 when nothing of it is."""
+    line = 0
+    for part in re.findall(r"[^.\[\]]+", path):
+        if isinstance(node, yaml.MappingNode):
+            names = (part, _camel(part))
+            fits = [(key, value) for key, value in node.value if key.value in names]
+            if not fits:
+                return line
+            key, node = fits[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 # --- what a service says of one -----------------------------------------------------------------

@@ -67,14 +67,13 @@ class RollOut:
         turned = any(event.state.label == "Rolling back" for event in self.events)
         if not turned and self.progress.state.label != "Failed":
             return ""
-        count = "one instance" if self.tolerable == 1 else f"{self.tolerable} instances"
         tries = "once" if self.retries == 1 else f"{self.retries} times"
-        limit = f"It stops when {count} failed {tries}."
         if not turned:
-            return limit
+            return f"{_count(self.progress.failed)} failed {tries}; {self.tolerable} stops it."
+        limit = f"{_count(self.tolerable)} failed {tries}, so it was turned back"
         if self.progress.state.label == "Failed":
-            return f"{limit} It was turned back, and on the way back as many failed again."
-        return f"{limit} So it was turned back: the job gets the configuration that it had before."
+            return f"{limit}; on the way back as many failed again."
+        return f"{limit}: the job gets the spec that it had before, as a new configuration."
 
 
 def roll_out(info: stateless.WorkflowInfo) -> RollOut | None:
@@ -118,6 +117,10 @@ def _rules(update: stateless.UpdateSpec, restart: stateless.RestartSpec, is_rest
         yield "on the same host"
     if update.start_paused:
         yield "began paused"
+
+
+def _count(count: int) -> str:
+    return "1 instance" if count == 1 else f"{count} instances"
 
 
 def _times(count: int) -> str:

@@ -79,6 +79,10 @@ class Part:
     start: float
     width: float
 
+    @property
+    def label(self) -> str:
+        return "in flight" if self.word == "current" else self.word
+
 
 def parts(counts: Mapping[str, int]) -> tuple[Part, ...]:
     """Of counts by word, those that are not nought."""

@@ -14,6 +14,7 @@ from admin_ui import render, sse
 from admin_ui.clients import JOBS
 from admin_ui.jobs import JOB, POD, WORKFLOW
 from admin_ui.presenters import job_commands, job_history, job_specs, job_workflows
+from admin_ui.presenters import job_pods as pods
 from admin_ui.presenters.history import Entry
 from admin_ui.views import common, job_pods, jobs
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
@@ -28,8 +29,8 @@ RECENT: Final = 5
 # Configurations that are compared: more are not kept.
 VERSIONS: Final = 100
 CONFIGURATION: Final = "configuration"
-# Instances that are named with why they failed.
-FAILED: Final = 3
+# Instances that are named with why they failed, or wait.
+SOME: Final = 3
 
 
 # --- overview -----------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ async def detail_live(request: web.Request) -> web.StreamResponse:
 
     async def look() -> sse.View:
         values = await _load(request, instances)
-        names = ("heading", "rollout", "instances", "summary", "events", "recent")
+        names = ("heading", "rollout", "troubles", "instances", "summary", "events", "recent")
         return sse.View(parts={name: render.part(request, f"jobs/_{name}.html", values) for name in names})
 
     return await sse.stream(request, look, (), feeds=_feeds(request))
@@ -63,12 +64,13 @@ def _feeds(request: web.Request) -> Any:
 
 async def _load(request: web.Request, instances: job_pods.Instances) -> dict[str, Any]:
     """Raises CallFailed; what stands beside the job does not."""
-    values, grid, known, told, failed = await asyncio.gather(
+    values, grid, known, told, sick, waiting = await asyncio.gather(
         jobs.load_detail(request),
         instances.look(),
         jobs.known_pools(request),
         _history(request),
-        _failed_pods(request),
+        _some_pods(request, "POD_STATE_FAILED"),
+        _some_pods(request, "POD_STATE_PENDING"),
     )
     entries, problem, _ = told
     job = values["job"]
@@ -79,19 +81,21 @@ async def _load(request: web.Request, instances: job_pods.Instances) -> dict[str
         "rollout": job_workflows.roll_out(values["answer"].workflow_info),
         "entries": entries[:RECENT],
         "problem": problem,
-        "sick": failed,
+        "sick": sick,
+        "waiting": waiting,
         "failed": lambda value: isinstance(value, Failure),
     }
 
 
-async def _failed_pods(request: web.Request) -> list[stored.Pod]:
-    """Some that have failed and wait for another run: a help, so none when they cannot be known."""
-    filter = f'job = {_own(request)} AND status.state = "POD_STATE_FAILED"'
-    asked = admin_pb2.ListRequest(kind=POD, filter=filter, order_by="instance", page_size=FAILED)
+async def _some_pods(request: web.Request, state: str) -> list[tuple[int, pods.Run]]:
+    """Some in that state, by instance: a help, so none when they cannot be known."""
+    filter = f'job = {_own(request)} AND status.state = "{state}"'
+    asked = admin_pb2.ListRequest(kind=POD, filter=filter, order_by="instance", page_size=SOME)
     found = await common.attempt(jobs.jobs(request).records.page(asked))
     if isinstance(found, Failure):
         return []
-    return [stored.Pod.FromString(one.body.value) for one in found.objects]
+    known = [stored.Pod.FromString(one.body.value) for one in found.objects]
+    return [(pod.instance, pods.run(pod.status)) for pod in known]
 
 
 def _own(request: web.Request) -> str:

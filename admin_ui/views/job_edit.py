@@ -7,186 +7,29 @@ shows what changed, so that both can be put together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
 from aiohttp import web
-from multidict import MultiDictProxy
 
 from admin_ui import render, session, sse
 from admin_ui.clients import JOBS
 from admin_ui.jobs import JOB, STALE, Jobs, is_stale
-from admin_ui.presenters import failures, job_commands, job_forms, job_history, job_pools, job_specs
+from admin_ui.presenters import job_commands, job_forms, job_history, job_pools, job_specs
 from admin_ui.presenters import job_workflows as workflows
 from admin_ui.presenters import jobs as presenter
-from admin_ui.views import common, jobs
-from shared.errors import InvalidArgument, Violation
+from admin_ui.views import common, job_draft, jobs
+from admin_ui.views.job_draft import FORM, YAML, Draft, Findings, Preview, Stale
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.rpc.client import CallFailed, Failure
 
-FORM: Final = "form"
-YAML: Final = "yaml"
 # Writes of a job that are looked through for what others did meanwhile.
 LOOKED_THROUGH: Final = 200
 # Like a first job of the documentation.
 EXAMPLE: Final = "while date; do sleep 1; done"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a page's form says. `form`: FORM or YAML. `base`: the spec as YAML that the form's fields
-    are put into. `agreed`: the digest of the preview that it shows. Of a replacement, `version` is the
-    job's that it will name, and `since` an older one which the text began from, until both were put
-    together."""
-
-    form: str
-    typed: Mapping[str, str]
-    text: str = ""
-    base: str = ""
-    action: str = ""
-    agreed: str = ""
-    version: str = ""
-    since: str = ""
-
-    @classmethod
-    def of(cls, data: MultiDictProxy[Any]) -> Draft:
-        names = (*job_forms.FIELDS, *job_forms.HOW)
-        return cls(
-            form=YAML if data.get("form") == YAML else FORM,
-            typed={name: _text(data, name).strip() for name in names},
-            text=_text(data, "text"),
-            base=_text(data, "base"),
-            action=_text(data, "action"),
-            agreed=_text(data, "agreed"),
-            version=_text(data, "version"),
-            since=_text(data, "since"),
-        )
-
-    @classmethod
-    def from_spec(cls, spec: JobSpec, form: str, **given: Any) -> Draft:
-        text = job_specs.text(spec)
-        typed = {**dict.fromkeys(job_forms.HOW, ""), **job_forms.typed_of(spec)}
-        return cls(form=form, typed=typed, text=text, base=text, **given)
-
-    def with_spec(self, spec: JobSpec, form: str) -> Draft:
-        """The same about another spec: how it is rolled out stays."""
-        text = job_specs.text(spec)
-        typed = {**self.typed, **job_forms.typed_of(spec)}
-        return replace(self, form=form, typed=typed, text=text, base=text)
-
-
-def _text(data: MultiDictProxy[Any], name: str) -> str:
-    """Browsers send line ends as CRLF."""
-    found = data.get(name, "")
-    return found.replace("\r\n", "\n") if isinstance(found, str) else ""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What a page says of its draft: `errors` by field of the form, `wrong` by path of the spec."""
-
-    errors: dict[str, str] = field(default_factory=dict)
-    wrong: Sequence[Violation] = ()
-    problem: Failure | None = None
-    note: str = ""
-    status: int = 200
-    preview: Preview | None = None
-    stale: Stale | None = None
-
-    @property
-    def good(self) -> bool:
-        return not self.errors and not self.wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """`touched`: instances, of a replacement; `lines`: how the spec's text differs from the present.
-    `other`: it is not what was agreed to."""
-
-    text: str
-    digest: str
-    room: job_pools.Room | None
-    lines: Sequence[Any] = ()
-    touched: Sequence[workflows.Touched] = ()
-    other: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """What others did to the job since the text began: their writes, how the spec's text changed, and
-    what both changed."""
-
-    since: str
-    now: str
-    entries: Sequence[Any]
-    lines: Sequence[Any]
-    overlaps: Sequence[Any]
-
-
-def _read(draft: Draft, found: Findings) -> JobSpec | None:
-    """The spec that the draft says, as far as it says one."""
-    if draft.form == YAML:
-        try:
-            return job_specs.parse(draft.text)
-        except InvalidArgument as error:
-            found.wrong = error.violations or (Violation("", error.message),)
-            return None
-    try:
-        base = job_specs.parse(draft.base) if draft.base.strip() else JobSpec()
-    except InvalidArgument as error:
-        found.wrong = error.violations
-        return None
-    spec, found.errors = job_forms.spec_of(draft.typed, base)
-    return spec
-
-
-def _turned(draft: Draft, found: Findings) -> Draft:
-    """The draft in the other form; as it is while something in it is wrong."""
-    spec = _read(draft, found)
-    if spec is None or found.errors:
-        found.note = "Correct this first; then it can be shown the other way."
-        found.status = 400
-        return draft
-    return draft.with_spec(spec, draft.action)
-
-
-def _blame(found: Findings, wrong: Sequence[Violation], form: str) -> None:
-    """Each mistake beside its field where the form has one."""
-    if form == FORM:
-        found.errors, rest = job_specs.of_field(wrong, job_forms.PATHS)
-        found.wrong = rest
-    else:
-        found.wrong = wrong
-
-
-def _refused(found: Findings, failure: Failure, form: str) -> None:
-    """What a service said of the draft. Raises CallFailed for someone who is no longer signed in."""
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise CallFailed(failure)
-    found.status = failures.explain(failure).status
-    wrong = job_specs.violations(failure)
-    if wrong:
-        found.status = 400
-        _blame(found, wrong, form)
-    else:
-        found.problem = failure
-
-
-def _pool_faults(spec: JobSpec, known: Sequence[job_pools.Pool]) -> list[Violation]:
-    """What CreateJob alone would say: validation knows nothing of pools."""
-    id = spec.respool_id.value
-    if not known:
-        return []
-    if not id:
-        leaves = ", ".join(f"{pool.id} ({pool.path})" for pool in known if pool.leaf)
-        return [Violation("respool_id", f"must name a resource pool: {leaves}")]
-    own = next((pool for pool in known if pool.id == id), None)
-    if own is None:
-        return [Violation("respool_id", f"{id} is no resource pool")]
-    return [] if own.leaf else [Violation("respool_id", f"{own.path} has pools below it: name one of those")]
 
 
 # --- a new job ----------------------------------------------------------------------------------
@@ -217,15 +60,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     draft, found = Draft.of(await request.post()), Findings()
     known = await jobs.known_pools(request)
     if draft.action in (FORM, YAML):
-        return await _new_page(request, _turned(draft, found), found, known)
-    spec = _read(draft, found)
+        return await _new_page(request, job_draft.turned(draft, found), found, known)
+    spec = job_draft.read(draft, found)
     how, wrong = job_forms.create_spec(draft.typed)
     found.errors |= wrong
     if spec is None or not found.good:
         found.status = 400
         return await _new_page(request, draft, found, known)
     calls = jobs.jobs(request)
-    faults = _pool_faults(spec, known)
+    faults = job_draft.pool_faults(spec, known)
     checked = await common.attempt(calls.validate(spec))
     if isinstance(checked, Failure) or faults:
         if isinstance(checked, Failure):
@@ -233,10 +76,10 @@ async def create(request: web.Request) -> web.StreamResponse:
             if told:
                 faults += [one for one in told if one.field != "respool_id" or not faults]
             else:
-                _refused(found, checked, draft.form)
+                job_draft.refused(found, checked, draft.form)
         if faults:
             found.status = 400
-            _blame(found, faults, draft.form)
+            job_draft.blame(found, faults, draft.form)
         return await _new_page(request, draft, found, known)
     digest = job_specs.digest(spec, how)
     if draft.action == "write" and draft.agreed == digest:
@@ -244,7 +87,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         if not isinstance(made, Failure):
             await session.flash(request, f"Created {spec.name or made.job_id.value}.")
             return render.redirect(render.url(request.app, "jobs.detail", id=made.job_id.value))
-        _refused(found, made, draft.form)
+        job_draft.refused(found, made, draft.form)
         return await _new_page(request, draft, found, known)
     found.preview = Preview(
         job_specs.text(spec), digest, job_pools.room(spec, known), other=draft.action == "write"
@@ -272,6 +115,7 @@ def _values(draft: Draft, found: Findings, known: Sequence[job_pools.Pool]) -> d
         "typed": draft.typed,
         "found": found,
         "errors": found.errors,
+        "mistakes": job_specs.mistakes(found.wrong, draft.text) if draft.form == YAML else [],
         "preview": found.preview,
         "leaves": [pool for pool in known if pool.leaf],
         "checks": job_forms.CHECKS,
@@ -320,10 +164,10 @@ async def save(request: web.Request) -> web.StreamResponse:
             return await _lost(request, draft, error)
         raise
     if draft.action in (FORM, YAML):
-        return await _edit_page(request, _turned(draft, found), found, answer, known)
+        return await _edit_page(request, job_draft.turned(draft, found), found, answer, known)
     if draft.action == "merge":
         draft = await _merged(calls, id, draft, found)
-    spec = _read(draft, found) if found.good else None
+    spec = job_draft.read(draft, found) if found.good else None
     how, wrong = job_forms.update_spec(draft.typed)
     found.errors |= wrong
     if spec is None or not found.good:
@@ -339,7 +183,7 @@ async def save(request: web.Request) -> web.StreamResponse:
             version = await calls.replace(id, draft.version, spec, how)
         except CallFailed as error:
             if not is_stale(error):
-                _refused(found, error.failure, draft.form)
+                job_draft.refused(found, error.failure, draft.form)
                 return await _edit_page(request, draft, found, answer, known)
             answer = await calls.get(id)
             draft = await _overtaken(calls, id, draft, found, answer, spec)
@@ -371,7 +215,7 @@ async def _previewed(
         if told.code is grpc.StatusCode.ABORTED and STALE in told.message:
             found.note, found.status = "The job was changed at this very moment. Preview again.", 409
         else:
-            _refused(found, told, draft.form)
+            job_draft.refused(found, told, draft.form)
         return
     text, now = job_specs.text(spec), job_specs.text(answer.job_info.spec)
     found.preview = Preview(
@@ -416,7 +260,7 @@ async def _since(calls: Jobs, id: str, version: str) -> Sequence[Any]:
 
 async def _merged(calls: Jobs, id: str, draft: Draft, found: Findings) -> Draft:
     """What others changed is taken into the draft, which counts from then on as begun there."""
-    mine = _read(draft, found)
+    mine = job_draft.read(draft, found)
     if mine is None or found.errors:
         return draft
     base, theirs = await asyncio.gather(
