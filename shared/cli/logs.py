@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Final
 
 # An event of `shared.service.logging`, in either form, of the two upper levels.
 _SERIOUS: Final = re.compile(r'\[(error|critical) *\]|"level": ?"(error|critical)"', re.IGNORECASE)
+_WARNING: Final = re.compile(r"^\S+ \[warning *\] (?P<said>.*?) +\[[\w.]+\]", re.IGNORECASE)
 _LONGEST: Final = 400
+_MOST: Final = 1 << 20
 
 
 def serious(line: str) -> bool:
@@ -26,6 +29,29 @@ def tail(path: Path, count: int, *, after: int = 0) -> list[str]:
     except OSError:
         return []
     return [line[:_LONGEST] for line in text.splitlines() if line.strip()][-count:]
+
+
+def warning(line: str) -> str:
+    """What a line warns of; empty for one that does not."""
+    if match := _WARNING.search(line):
+        return match["said"]
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return ""
+    warns = isinstance(event, dict) and event.get("level") == "warning"
+    return str(event.get("event", "")) if warns else ""
+
+
+def warnings(path: Path, *, after: int) -> list[str]:
+    """All that a process has warned of since byte `after` of its log, each once."""
+    try:
+        with path.open("rb") as file:
+            file.seek(after)
+            lines = file.read(_MOST).decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return list(dict.fromkeys(said[:_LONGEST] for line in lines if (said := warning(line))))
 
 
 class Follower:

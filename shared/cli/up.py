@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from shared.cli import lock, ports, suite, supervisor
-from shared.cli.logs import Follower, tail
+from shared.cli.logs import Follower, tail, warnings
 from shared.cli.suite import Program
 from shared.cli.supervisor import Died, Event, Reader, Said, Spawned
 from shared.cli.yard import CommandError, Yard, load, run
@@ -275,6 +275,8 @@ class Up:
             else:
                 url = suite.base_url(config, program.name)
                 lines.append(f"  {program.name:<12} gRPC {suite.targets(config)[program.name]}, REST {url}")
+        for name, follower in self.followers.items():
+            lines += [f"  {name} warns: {said}" for said in warnings(follower.path, after=follower.start)]
         lines.append("Ctrl-C stops everything.")
         say("\n".join(lines))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from shared.cli.logs import Follower, serious, tail
+from shared.cli.logs import Follower, serious, tail, warnings
 from shared.cli.suite import Program
 from shared.cli.supervisor import CONFIGURATION, Died, Reader, Said, Spawned, configuration
 
@@ -120,6 +120,21 @@ def test_no_socket_where_its_path_would_not_fit(tmp_path: Path) -> None:
 )
 def test_serious_lines(line: str, expected: bool) -> None:
     assert serious(line) is expected
+
+
+def test_what_a_process_warns_of_is_told_once(tmp_path: Path) -> None:
+    log = tmp_path / "jobs.log"
+    log.write_text("2026-11-22T08:59:40.1Z [warning  ] of an earlier start  [services.jobs] process=jobs\n")
+    after = log.stat().st_size
+    with log.open("a") as file:
+        for _ in range(2):
+            file.write("2026-11-22T08:59:41.1Z [warning  ] pods run as root  [services.jobs] process=jobs\n")
+        file.write(
+            "2026-11-22T08:59:41.2Z [info     ] said [warning  ] by a pod  [services.jobs] process=jobs\n"
+        )
+        file.write('{"event": "limits are advisory", "level": "warning"}\nnot JSON\n["level"]\n')
+    assert warnings(log, after=after) == ["pods run as root", "limits are advisory"]
+    assert warnings(tmp_path / "none", after=0) == []
 
 
 def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
