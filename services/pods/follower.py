@@ -146,20 +146,25 @@ class Follower:
                 self._pause = FIRST
             except (CallFailed, StoreError, ApiError) as error:
                 self._failed(error)
-            except Exception:
+            except Exception as error:
                 # Whatever it is, the next change may be another one.
-                log.exception("following the jobs service failed", extra={"kind": self._kind})
+                self._failed(error, unforeseen=True)
                 self._pause = LONGEST
             self._behind()
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, *, unforeseen: bool = False) -> None:
+        """Says so, once until it follows again."""
         if isinstance(error, CallFailed) and error.failure.code is grpc.StatusCode.INVALID_ARGUMENT:
             self._anew = True
         if not self._failing:
-            said = {"kind": self._kind, "error": str(error)}
-            log.warning("cannot follow the jobs service; trying on", extra=said)
+            log.log(
+                logging.ERROR if unforeseen else logging.WARNING,
+                "cannot follow the jobs service; trying on",
+                extra={"kind": self._kind, "error": str(error)},
+                exc_info=error if unforeseen else None,
+            )
         self._failing = True
 
     def _behind(self) -> None:
@@ -182,7 +187,7 @@ class Follower:
         self._copy.begin()
         state = self._known.state
         token = state.resume_token if state.rules == self._rules and not self._anew else ""
-        self._at = state.revision
+        self._at, self._written_at = state.revision, time.monotonic()
         self._set = _Set(snapshot=not token)
         async with aclosing(self._jobs.watch(self._kind, token)) as answers:
             async for answer in answers:
@@ -249,7 +254,9 @@ class Follower:
         if self._set.snapshot:
             others = self._copy.others(self._set.kept, self._known.state.cluster_id)
             async with aclosing(others) as removals:
-                changes += [removal async for removal in removals]
+                # Some of them are planned already.
+                planned = {(change.kind, change.name) for change in changes}
+                changes += [r async for r in removals if (r.kind, r.name) not in planned]
         while len(changes) > COMMIT:
             await self._write_parts(changes[:COMMIT])
             del changes[:COMMIT]

@@ -119,8 +119,11 @@ class PodCopy:
         return found
 
     async def _namespaces(self, jobs: Collection[str]) -> dict[str, str]:
-        """Of jobs that there are, from their rows if these are here already."""
-        records = await self._store.get_many(DEPLOYMENT, list(jobs)) if jobs else {}
+        """Of jobs that there are, from their rows if these are here already, and by these rules."""
+        rows = await self._store.get(FOLLOWED.name, JOB) if jobs else None
+        state = pb.Followed() if rows is None else pb.Followed.FromString(rows.body)
+        good = state.resume_token and state.rules == self._rules.text
+        records = await self._store.get_many(DEPLOYMENT, list(jobs)) if good else {}
         found = {id: pb.Deployment.FromString(record.body).namespace for id, record in records.items()}
         missing = [id for id in jobs if id not in found]
         for id, job in zip(missing, await asyncio.gather(*map(self._jobs.job, missing)), strict=True):

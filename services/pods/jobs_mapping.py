@@ -106,30 +106,36 @@ class Rules:
         stored: Iterable[Pod],
         namespace: str,
     ) -> list[Pod]:
-        """What an instance of a job is, after it was `stored`. `earlier` are runs before the one of
-        `found`, in any order, as they ended; what is stored of these is replaced, what is stored of
-        runs before those stays."""
+        """What an instance of a job is, after it was `stored`, by whatever rules. `earlier` are runs
+        before the one of `found`, in any order, as they ended; what is stored of these is replaced,
+        what is stored of runs before those stays."""
         place = _Place(self, found, namespace)
         runs = {number(status.pod_id.value, found.name): status for status in earlier}
         runs = {run: status for run, status in runs.items() if 0 < run < found.run}
-        before = min(runs, default=found.run)
         # One that was removed and made again is another one.
-        stored = [one for one in stored if one.started == place.started]
+        known = [one for one in stored if one.started == place.started]
+        ended = _ended(known, found.name, min(runs, default=found.run))
+        ended |= {run: place.instances(runs[run])[1] for run in sorted(runs)}
+        live, over = place.instances(found.status)
         if self.each_run:
-            kept = [one for one in stored if newest_run([one], found.name) < before]
-            kept.sort(key=lambda one: newest_run([one], found.name))
-            kept += [place.pod(runs[run], ()) for run in sorted(runs)]
-            return [*kept[-KEPT:], place.pod(found.status, ())]
-        ended = [
-            instance
-            for one in stored
-            for bucket in one.terminated_instances
-            for instance in bucket.instances
-            if number(instance.instance_id.id, found.name) < before
-        ]
-        for run in sorted(runs):
-            ended += (i for i, over in place.instances(runs[run]) if over)
-        return [place.pod(found.status, ended)]
+            before = [place.pod(_id(found.name, run), (), ended[run]) for run in list(ended)[-KEPT:]]
+            return [*before, place.pod(_id(found.name, found.run), live, over)]
+        over = [instance for instances in ended.values() for instance in instances] + over
+        return [place.pod(found.name, live, over)]
+
+
+def _ended(stored: Iterable[Pod], name: str, before: int) -> dict[int, list[ContainerInstance]]:
+    """What is stored of runs before that one, by run in order."""
+    found: dict[int, list[ContainerInstance]] = {}
+    for one in stored:
+        for bucket in one.terminated_instances:
+            for instance in bucket.instances:
+                found.setdefault(number(instance.instance_id.id, name), []).append(instance)
+    return {run: found[run] for run in sorted(found) if 0 < run < before}
+
+
+def _id(name: str, run: int) -> str:
+    return f"{name}-{run}"
 
 
 def newest_run(stored: Iterable[Pod], name: str) -> int:
@@ -159,37 +165,41 @@ class _Place:
         created = found.status.revision.created_at
         self.started = _moment(created) if created else _time(found.status.start_time) or Timestamp()
 
-    def pod(self, status: pod_pb2.PodStatus, ended: Iterable[ContainerInstance]) -> Pod:
-        """In this run; `ended`: instances of runs before, oldest first."""
-        id = status.pod_id.value if self._rules.each_run else self._name
+    def pod(self, key: str, live: Iterable[ContainerInstance], ended: Iterable[ContainerInstance]) -> Pod:
+        """`key`: what its id is made of. `ended`: oldest first."""
         found = Pod(
-            id=str(uuid5(IDS, id)),
+            id=str(uuid5(IDS, key)),
             name=self._name,
             deployment_id=self._job,
             namespace=self._namespace,
             cluster_id=self._rules.cluster_id,
+            live_instances=live,
             started=self.started,
         )
         buckets: dict[str, list[ContainerInstance]] = {}
         for instance in ended:
             buckets.setdefault(instance.container_name, []).append(instance)
-        for instance, over in self.instances(status):
-            if over:
-                buckets.setdefault(instance.container_name, []).append(instance)
-            else:
-                found.live_instances.append(instance)
         for _, bucket in sorted(buckets.items()):
-            found.terminated_instances.add().instances.extend(bucket[-KEPT:])
+            kept = found.terminated_instances.add().instances
+            kept.extend(bucket[-KEPT:])
+            for instance in kept:
+                # It may be stored by other rules.
+                instance.containing_pod_id = self._containing(number(instance.instance_id.id, self._name))
         return found
 
-    def instances(self, status: pod_pb2.PodStatus) -> list[tuple[ContainerInstance, bool]]:
-        """Of a run, in the order of their ids, and whether each has ended."""
-        found = [
-            (self._instance(status, one), one.state in _ENDED)
-            for one in status.containers_status
-            if one.state != pod_pb2.CONTAINER_STATE_INVALID
-        ]
-        return sorted(found, key=lambda pair: pair[0].instance_id.id)
+    def instances(self, status: pod_pb2.PodStatus) -> tuple[list[ContainerInstance], list[ContainerInstance]]:
+        """Of a run, in the order of their ids: those that live, and those that have ended."""
+        live: list[ContainerInstance] = []
+        ended: list[ContainerInstance] = []
+        for one in status.containers_status:
+            if one.state != pod_pb2.CONTAINER_STATE_INVALID:
+                (ended if one.state in _ENDED else live).append(self._instance(status, one))
+        for found in (live, ended):
+            found.sort(key=lambda instance: instance.instance_id.id)
+        return live, ended
+
+    def _containing(self, run: int) -> str:
+        return f"{self._name}.{self._namespace}@{_id(self._name, run)}"
 
     def _instance(self, status: pod_pb2.PodStatus, container: pod_pb2.ContainerStatus) -> ContainerInstance:
         run = status.pod_id.value
@@ -200,7 +210,7 @@ class _Place:
                 "id": f"{run}/{container.name}"[:MAX_TEXT],
                 "node": status.host[:MAX_TEXT],
             },
-            containing_pod_id=f"{self._name}.{self._namespace}@{run}",
+            containing_pod_id=self._containing(number(run, self._name)),
             container_name=container.name[:MAX_TEXT],
             started=_time(container.start_time),
             image_digest=digest[1] if digest else "",
