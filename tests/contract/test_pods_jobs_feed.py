@@ -10,20 +10,16 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid5
 
-import grpc
 import pytest
 
 from services.jobs.runtime.fake import FakeEngine
 from services.pods import follower
 from services.pods.jobs_feed import SOURCE
 from services.pods.kinds import CLUSTER, DEPLOYMENT, POD
-from shared.pb.api.v1.pod_service_pb2 import ExportPodRequest
-from shared.pb.api.v1.pod_service_pb2_grpc import PodServiceStub
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.podfeed.v1.podfeed_pb2 import UPSERT
 from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment, StoredPod
@@ -35,19 +31,15 @@ from tests.contract.jobs_feed_yard import (
     IDS,
     Life,
     access,
-    called,
     feed,
     jobs_service,
     opened_store,
     ours,
     run,
     until_same,
-    wanted,
 )
 from tests.contract.jobs_yard import JOB_RUNNING, SCRIPTS, Job, Yard, until
 from tests.contract.pods_yard import event, id_of, pod
-from tests.e2e.process import free_base_port
-from tests.process import Process, started, token
 
 RUNNING = pod_pb2.POD_STATE_RUNNING
 
@@ -317,66 +309,6 @@ async def test_a_log_that_is_gone_means_to_look_anew(jobs: Yard) -> None:
     async with feed(jobs, store):
         found = await until_same(jobs, lambda: ours(store))
     assert {one.deployment_id for one in found} == {kept.id}
-
-
-@dataclass
-class Victim:
-    """A process that is killed and started again."""
-
-    name: str
-    data: Path
-    settings: dict[str, str]
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-
-    async def start(self) -> Process:
-        return await self.stack.enter_async_context(started(self.name, self.data, **self.settings))
-
-    async def kill(self) -> None:
-        """Its context kills what still runs."""
-        await self.stack.aclose()
-
-
-@pytest.mark.parametrize("seed", [1])
-async def test_either_process_is_killed(tmp_path: Path, seed: int) -> None:
-    """Real processes on one data folder, killed at moments drawn from a seed while both work."""
-    draw, port = random.Random(seed), str(free_base_port())
-    jobs = Victim("jobs", tmp_path, {"grpc_port": port, "jobs_runtime": "fake"})
-    pods = Victim("pods", tmp_path, {"pods_jobs": f"127.0.0.1:{port}"})
-    async with AsyncExitStack() as stack:
-        for victim in (jobs, pods):
-            stack.push_async_callback(victim.kill)
-        # In either order.
-        _, last = await asyncio.gather(jobs.start(), pods.start())
-        bearer = await token(tmp_path, "admin")
-        yard = await stack.enter_async_context(called(f"127.0.0.1:{port}", bearer))
-        work = asyncio.create_task(busy(Life(yard, seed, passing=False)))
-        for victim in draw.sample([pods, jobs, pods], 3):
-            await asyncio.sleep(draw.uniform(0.05, 0.5))
-            await victim.kill()
-            process = await victim.start()
-            last = process if victim is pods else last
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(last.target))
-
-        async def read() -> list[Pod]:
-            call = PodServiceStub(channel).ExportPods(
-                ExportPodRequest(), metadata=(("authorization", f"Bearer {bearer}"),)
-            )
-            return [answer.pod async for answer in call]
-
-        await until(lambda: wanted(yard), bool)
-        assert await until_same(yard, read)
-
-
-async def busy(life: Life) -> None:
-    """Until it is cancelled, whether somebody answers or not."""
-    while True:
-        try:
-            await life.step()
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.UNAVAILABLE, error
-            await asyncio.sleep(0.02)
 
 
 # -- not our own
