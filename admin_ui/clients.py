@@ -19,13 +19,15 @@ META: Final = "meta"
 JUMPSTARTER: Final = "jumpstarter"
 JOBS: Final = "jobs"
 PIPELINES: Final = "pipelines"
+PODS: Final = "pods"
 # The floors that the console has pages for. A service that is not here does not exist for it.
-FLOORS: Final[tuple[str, ...]] = (META, JUMPSTARTER, JOBS, PIPELINES)
+FLOORS: Final[tuple[str, ...]] = (META, JUMPSTARTER, JOBS, PIPELINES, PODS)
 TITLES: Final[Mapping[str, str]] = {
     META: "Meta",
     JUMPSTARTER: "Jumpstarter",
     JOBS: "Jobs",
     PIPELINES: "Pipelines",
+    PODS: "Pods",
 }
 # Seconds that a page waits for one answer: a page that says "too slow" beats one that hangs.
 DEADLINE: Final = 8.0

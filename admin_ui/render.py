@@ -17,7 +17,7 @@ from aiohttp import web
 
 from admin_ui import session
 from admin_ui.catalogue import DEPLOYMENT, REGION, SERVICE, CatalogueKind, address, short
-from admin_ui.clients import JOBS, JUMPSTARTER, META, Caller, Clients
+from admin_ui.clients import JOBS, JUMPSTARTER, META, PODS, Caller, Clients
 from admin_ui.health import Monitor
 from admin_ui.lab_kinds import BY_KIND, CLIENT, EXPORTER, LEASE, LabKind
 from admin_ui.live import Hub
@@ -85,6 +85,7 @@ NAVIGATION: Final = (
     _in_lab(LEASE, "l", "leases.search"),
     _in_lab(CLIENT, "c", "admin.read", "access_policies", "lab"),
     NavItem("jobs.list", "Jobs", "jobs", "j", "jobs.list", JOBS, ("pools", "job_pods")),
+    NavItem("pods.list", "Pods", "grid", "p", "pods.view", PODS),
     NavItem("experiments.list", "Experiments", "flask", "x", "experiments.list", "pipelines"),
     NavItem("activity", "Activity", "activity", "a", "audit.list"),
     NavItem("access", "Access", "key", "u", "tokens.list"),
@@ -115,7 +116,7 @@ def object_url(app: web.Application, kind: str, name: str) -> str:
     if kind in ("instance", "job_pod"):
         job, _, instance = name.rpartition("-")
         return url(app, "job_pods.detail", id=job, instance=instance)
-    own = {"experiment": "experiments.detail", "job": "jobs.detail"}
+    own = {"experiment": "experiments.detail", "job": "jobs.detail", "pod": "pods.detail"}
     return url(app, own[kind], id=name) if kind in own else ""
 
 

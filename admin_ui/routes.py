@@ -42,6 +42,7 @@ from admin_ui.views import (
     manifests,
     operations,
     pages,
+    pods,
     probes,
     sign_in,
 )
@@ -223,6 +224,20 @@ def _job_pods(all: str) -> tuple[Route, ...]:
     )
 
 
+def _pods() -> tuple[Route, ...]:
+    one, view = "/pods/{id}", "pods.view"
+    return (
+        Route("GET", "/pods", "pods.list", view, pods.list_),
+        Route("GET", "/pods/-/live", "pods.list.live", view, pods.list_live),
+        Route("GET", "/pods/-/export.ndjson", "pods.export", view, pods.export),
+        Route("GET", one, "pods.detail", "admin.read", pods.detail),
+        Route("GET", f"{one}/live", "pods.live", "admin.read", pods.detail_live),
+        Route("GET", f"{one}/raw", "pods.raw", "admin.read", pods.raw),
+        Route("GET", f"{one}/download.{{form}}", "pods.download", "admin.read", pods.download),
+        Route("GET", f"{one}/commands", "pods.commands", "admin.read", pods.commands),
+    )
+
+
 ROUTES: Final[tuple[Route, ...]] = (
     # Open to probes and collectors.
     Route("GET", "/healthz", "probes.healthz", OPEN, probes.healthz),
@@ -257,6 +272,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_lab(),
     # Jobs.
     *_jobs(),
+    # Pods.
+    *_pods(),
     # Experiments.
     Route("GET", "/experiments", "experiments.list", "experiments.list", experiments.list_),
     Route("GET", "/experiments/live", "experiments.list.live", "experiments.list", experiments.list_live),

@@ -27,6 +27,8 @@ from shared.rpc.client import CallFailed
 PACE: Final = 0.25
 # Seconds without a change after which the reader's right to look is checked again.
 HEARTBEAT: Final = 15.0
+# What takes long is rendered half of the time, however much changes; but so many seconds later at most.
+REST: Final = 1.0
 RETRY_MS: Final = 1000
 AFTER_FAILURE: Final = 1.0
 _ENDS: Final = {
@@ -133,8 +135,9 @@ class _Session:
                 begun = time.monotonic()
                 if await self._show():
                     return
+                took = time.monotonic() - begun
                 await self._wait(seen, closing)
-                await asyncio.sleep(max(0.0, begun + PACE - time.monotonic()))
+                await asyncio.sleep(max(0.0, begun + PACE - time.monotonic(), min(took, REST)))
         finally:
             closing.cancel()
 

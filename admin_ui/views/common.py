@@ -12,7 +12,7 @@ from aiohttp import web
 from google.protobuf.message import Message
 
 from admin_ui import render, session
-from admin_ui.clients import JUMPSTARTER
+from admin_ui.clients import JUMPSTARTER, PODS
 from admin_ui.list_state import ListQuery
 from admin_ui.live import Feed
 from admin_ui.presenters import failures, raw
@@ -21,7 +21,7 @@ from shared.rpc.client import CallFailed, Failure
 
 T = TypeVar("T")
 # Services whose kinds are in namespaces: who is no admin sees some of them.
-CONFINED: Final = frozenset({JUMPSTARTER})
+CONFINED: Final = frozenset({JUMPSTARTER, PODS})
 
 _INVALID: Final = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE})
 GONE_PAGE: Final = "That page of the list is no longer there. This is the first page."

@@ -12,14 +12,15 @@ from aiohttp import web
 
 from admin_ui import render, sse
 from admin_ui.catalogue import BY_KIND, KINDS, Catalogue, CatalogueKind
-from admin_ui.clients import JUMPSTARTER, META, PIPELINES, SHORT_DEADLINE
+from admin_ui.clients import JUMPSTARTER, META, PIPELINES, PODS, SHORT_DEADLINE
 from admin_ui.lab_kinds import EXPORTER, LEASE
 from admin_ui.list_state import ListState
 from admin_ui.pipelines import KIND, Pipelines
+from admin_ui.pods import POD
 from admin_ui.presenters import history
 from admin_ui.presenters.history import Entry
 from admin_ui.records import Records
-from admin_ui.views import common, home_lab
+from admin_ui.views import common, home_lab, pods
 from admin_ui.views.activity import names_in
 from shared.rpc.client import CallFailed, Failure
 
@@ -52,7 +53,7 @@ async def live(request: web.Request) -> web.StreamResponse:
         return sse.View(
             parts={
                 name: render.part(request, f"home/_{name}.html", values)
-                for name in ("health", "counts", "catalogue", "lab", "attention", "recent")
+                for name in ("health", "counts", "catalogue", "lab", "pods", "attention", "recent")
             }
         )
 
@@ -60,6 +61,7 @@ async def live(request: web.Request) -> web.StreamResponse:
         *common.feeds(request, META, *BY_KIND),
         *common.feeds(request, JUMPSTARTER, EXPORTER.kind, LEASE.kind),
         *common.feeds(request, PIPELINES, KIND),
+        *common.feeds(request, PODS, POD),
     ]
     monitor = request.app[render.MONITOR]
     # The page itself says of a service that is down that it is; the rest of it is as new as ever.
@@ -79,9 +81,10 @@ async def _still_signed_in(request: web.Request) -> None:
 async def _load(request: web.Request) -> dict[str, Any]:
     """Never raises CallFailed: what cannot be known is a failure beside what can."""
     enabled = request.app[render.CLIENTS].endpoints
-    catalogue, lab, experiments, recent = await asyncio.gather(
+    catalogue, lab, counted, experiments, recent = await asyncio.gather(
         _catalogue(request) if META in enabled else _nothing(),
         _attempt(home_lab.load(request)) if JUMPSTARTER in enabled else _nothing(),
+        _attempt(pods.totals(request)) if PODS in enabled else _nothing(),
         _experiments(request) if PIPELINES in enabled else _nothing(),
         _recent(request) if render.person(request).may("audit.list") else _nothing(),
     )
@@ -90,6 +93,7 @@ async def _load(request: web.Request) -> dict[str, Any]:
         "services": list(request.app[render.MONITOR].services.values()),
         "catalogue": catalogue,
         "lab": lab,
+        "pods": counted,
         "experiments": experiments,
         "facts": experiments["facts"] if experiments else None,
         "recent": recent,
