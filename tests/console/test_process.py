@@ -66,11 +66,12 @@ def test_services_that_cannot_be_read_are_refused(value: str):
 
 
 def test_services_are_on_the_counted_ports_or_where_they_are_said_to_be():
-    meta, jumpstarter, jobs, pipelines = endpoints(Config.load({}, base_port="9000", http_port="1"))
+    meta, jumpstarter, jobs, pipelines, pods = endpoints(Config.load({}, base_port="9000", http_port="1"))
     assert (meta.target, meta.rest) == ("127.0.0.1:9010", "http://127.0.0.1:9011")
     assert (jumpstarter.target, jumpstarter.rest) == ("127.0.0.1:9020", "http://127.0.0.1:9021")
     assert (jobs.target, jobs.rest) == ("127.0.0.1:9030", "http://127.0.0.1:9031")
     assert (pipelines.target, pipelines.rest) == ("127.0.0.1:9040", "http://127.0.0.1:9041")
+    assert (pods.target, pods.rest) == ("127.0.0.1:9050", "http://127.0.0.1:9051")
     [one] = endpoints(Config.load({}, services="pipelines=peer:1234", only="pipelines"))
     assert (one.target, one.rest) == ("peer:1234", "")
 
