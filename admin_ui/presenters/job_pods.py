@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 
 from admin_ui.clients import Endpoint
@@ -58,8 +59,10 @@ _KNOWN: Final = (pod_pb2.HEALTH_STATE_HEALTHY, pod_pb2.HEALTH_STATE_UNHEALTHY)
 ENDED: Final = frozenset({"failed", "lost", "succeeded", "stopped"})
 # Up to so many instances each has a cell of its own that leads to it.
 CELLS: Final = 1000
-_CELLS_A_ROW: Final = 50
+_CELLS_A_ROW: Final = 40
 _LETTERS_A_ROW: Final = 100
+# So many rows of letters that are all alike are one.
+_ALIKE: Final = 3
 # Stretches of one row that lead somewhere: more would be a page of nothing but links.
 _LINKS_A_ROW: Final = 8
 _TERMINATION: Final = "TERMINATION_STATUS_REASON_"
@@ -139,6 +142,15 @@ class GridRow:
     cells: Sequence[Cell] = ()
     stretches: Sequence[Stretch] = ()
 
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def uniform(self) -> bool:
+        """All in it are alike, and it stands for several rows."""
+        return len(self.stretches) == 1 and self.count > _LETTERS_A_ROW
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
@@ -174,6 +186,8 @@ def grid(cells: Sequence[Cell]) -> Grid:
         rows.append(
             GridRow(first, last, stretches=_stretches(some)) if dense else GridRow(first, last, cells=some)
         )
+    if dense:
+        rows = _merged(rows)
     counted = Counter(cell.word for cell in cells)
     counts = [Count(word, state, LETTERS[word], counted[word]) for word, state in STATES.items()]
     return Grid(
@@ -183,6 +197,27 @@ def grid(cells: Sequence[Cell]) -> Grid:
         dense,
         sum(cell.stale for cell in cells),
     )
+
+
+def _merged(rows: Sequence[GridRow]) -> list[GridRow]:
+    """With what is all alike for several rows in one."""
+    found: list[GridRow] = []
+    for kind, group in groupby(rows, _kind):
+        some = list(group)
+        found += [_one(some)] if kind is not None and len(some) >= _ALIKE else some
+    return found
+
+
+def _kind(row: GridRow) -> tuple[str, bool] | None:
+    """What all in a full row are."""
+    if len(row.stretches) != 1 or row.count < _LETTERS_A_ROW:
+        return None
+    return row.stretches[0].first.word, row.stretches[0].first.stale
+
+
+def _one(rows: Sequence[GridRow]) -> GridRow:
+    stretch = Stretch(rows[0].stretches[0].first, sum(row.count for row in rows), linked=True)
+    return GridRow(rows[0].first, rows[-1].last, stretches=[stretch])
 
 
 def _stretches(cells: Sequence[Cell]) -> list[Stretch]:
