@@ -313,8 +313,9 @@ def _stamp(pod: pb.Pod, now: int) -> None:
 
 
 def _identify(pod: pb.Pod, now: int) -> None:
-    """The parts of its status that follow from runs and configurations, which have changed."""
+    """The parts of its status that follow from runs, failures and configurations, which have changed."""
     status = pod.status
+    status.containers_status[0].failure_count = status.failure_count
     status.pod_id.value = names.pod_id(pod.name, pod.run)
     status.desired_pod_id.value = names.pod_id(pod.name, pod.desired_run)
     status.version.value = names.pod_version(pod.configuration)

@@ -115,7 +115,7 @@ def test_a_new_run_clears_what_the_last_one_left() -> None:
     assert health(found) == "UNKNOWN" and told(found) == ["INITIALIZED"]
     assert status.pod_id.value == f"{ID}-0-2" and status.prev_pod_id.value == f"{ID}-0-1"
     # What failed before still counts.
-    assert status.failure_count == 1
+    assert status.failure_count == container.failure_count == 1
 
 
 def test_a_run_that_never_began_is_the_one_that_changes() -> None:
