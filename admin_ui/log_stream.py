@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class _Following:
     lines: Lines
     told: str = ""
     shown: str = field(default="", init=False)
+    looked: float = field(default=0.0, init=False)
 
     @property
     def _logs(self) -> Logs:
@@ -104,7 +106,7 @@ class _Following:
     async def run(self) -> None:
         while True:
             try:
-                await self.look()
+                await self._check()
                 await self._catch_up()
                 await self._state("live")
                 await self._follow()
@@ -119,6 +121,11 @@ class _Following:
                 await asyncio.sleep(AFTER_FAILURE)
                 # What came of the last line comes again.
                 self.lines = Lines(self.lines.next)
+
+    async def _check(self) -> None:
+        """Whether the right to look goes on. Raises CallFailed."""
+        await self.look()
+        self.looked = time.monotonic()
 
     async def _catch_up(self) -> None:
         """A browser that was away for long sees the end, and how much it missed."""
@@ -143,6 +150,8 @@ class _Following:
                     return
                 if isinstance(last, Failure):
                     raise CallFailed(last)
+                if time.monotonic() - self.looked > HEARTBEAT:
+                    await self._check()
                 await asyncio.sleep(PACE)
         finally:
             pump.cancel()
@@ -160,13 +169,11 @@ class _Following:
             await queue.put(error.failure)
 
     async def _some(self, queue: asyncio.Queue[Piece | Failure | None]) -> list[Piece | Failure | None]:
-        """What there is, once there is something; nothing after a while in which nothing came, in which
-        case the right to look was checked again."""
+        """What there is, once there is something; nothing after a while in which nothing came."""
         try:
             async with asyncio.timeout(HEARTBEAT):
                 found = [await queue.get()]
         except TimeoutError:
-            await self.look()
             await self.response.write(b": still here\n\n")
             return []
         size = 0
