@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from admin_ui.clients import JOBS, Caller
+from admin_ui.presenters.history import Entry
 from admin_ui.records import Records
 from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
@@ -87,6 +88,15 @@ class Jobs:
             request = admin_pb2.ListRequest(kind=JOB, filter=f"id IN ({some})", page_size=40)
             found |= {job.id: job for job in jobs_of(await self.list(request))}
         return found
+
+    async def names_in(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The names of the jobs that `entries` wrote, as far as they can be known: a help for readers,
+        so nothing when the service does not say."""
+        ids = {object.name for entry in entries for object in entry.objects if object.kind == JOB}
+        try:
+            return {id: job.name for id, job in (await self.named(sorted(ids))).items() if job.name}
+        except CallFailed:
+            return {}
 
     async def every(self, filter: str) -> AsyncIterator[stored.Job]:
         request = admin_pb2.ListRequest(kind=JOB, filter=filter, order_by=NEWEST, page_size=LARGEST_PAGE)

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from admin_ui import render, session, sse
 from admin_ui.catalogue import BY_KIND
-from admin_ui.clients import JUMPSTARTER, META, PIPELINES
+from admin_ui.clients import JOBS, JUMPSTARTER, META, PIPELINES
+from admin_ui.jobs import JOB, POOL, Jobs
 from admin_ui.lab_kinds import KINDS as LAB
 from admin_ui.list_state import PAGE_SIZES, ListState
 from admin_ui.pipelines import KIND, Pipelines
@@ -25,6 +26,7 @@ FILTERS: Final = ("subject", "kind", "name")
 KINDS: Final = {
     META: tuple(BY_KIND),
     JUMPSTARTER: tuple(kind.kind for kind in LAB.values()),
+    JOBS: (JOB, POOL),
     PIPELINES: (KIND,),
 }
 
@@ -95,9 +97,13 @@ async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
 
 async def names_in(request: web.Request, entries: list[Entry]) -> dict[str, str]:
     """What people call the objects of `entries` whose names say nothing."""
-    if PIPELINES not in request.app[render.CLIENTS].endpoints:
-        return {}
-    return await Pipelines(render.caller(request)).names_in(entries)
+    caller, enabled = render.caller(request), request.app[render.CLIENTS].endpoints
+    found: dict[str, str] = {}
+    if PIPELINES in enabled:
+        found |= await Pipelines(caller).names_in(entries)
+    if JOBS in enabled:
+        found |= await Jobs(caller).names_in(entries)
+    return found
 
 
 async def _kinds(request: web.Request, store: str) -> list[str]:

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from admin_ui import render, sse
 from admin_ui.catalogue import BY_KIND, KINDS, Catalogue, CatalogueKind
-from admin_ui.clients import JUMPSTARTER, META, PIPELINES, PODS, SHORT_DEADLINE
+from admin_ui.clients import JOBS, JUMPSTARTER, META, PIPELINES, PODS, SHORT_DEADLINE
+from admin_ui.jobs import JOB
 from admin_ui.lab_kinds import EXPORTER, LEASE
 from admin_ui.list_state import ListState
 from admin_ui.pipelines import KIND, Pipelines
@@ -20,13 +21,16 @@ from admin_ui.pods import POD
 from admin_ui.presenters import history
 from admin_ui.presenters.history import Entry
 from admin_ui.records import Records
-from admin_ui.views import common, home_lab, pods
+from admin_ui.views import common, home_jobs, home_lab, pods
 from admin_ui.views.activity import names_in
 from shared.rpc.client import CallFailed, Failure
 
 # Tokens that end within this time are worth a word.
 SOON: Final = timedelta(days=3)
 RECENT: Final = 8
+# A jobs service notes every step of every pod: what people did is looked for among so many writes.
+STEPS: Final = "controller:job:reconcile"
+AMONG: Final = 200
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
@@ -53,13 +57,14 @@ async def live(request: web.Request) -> web.StreamResponse:
         return sse.View(
             parts={
                 name: render.part(request, f"home/_{name}.html", values)
-                for name in ("health", "counts", "catalogue", "lab", "pods", "attention", "recent")
+                for name in ("health", "counts", "catalogue", "lab", "jobs", "pods", "attention", "recent")
             }
         )
 
     feeds = [
         *common.feeds(request, META, *BY_KIND),
         *common.feeds(request, JUMPSTARTER, EXPORTER.kind, LEASE.kind),
+        *common.feeds(request, JOBS, JOB),
         *common.feeds(request, PIPELINES, KIND),
         *common.feeds(request, PODS, POD),
     ]
@@ -81,9 +86,10 @@ async def _still_signed_in(request: web.Request) -> None:
 async def _load(request: web.Request) -> dict[str, Any]:
     """Never raises CallFailed: what cannot be known is a failure beside what can."""
     enabled = request.app[render.CLIENTS].endpoints
-    catalogue, lab, counted, experiments, recent = await asyncio.gather(
+    catalogue, lab, jobs, counted, experiments, recent = await asyncio.gather(
         _catalogue(request) if META in enabled else _nothing(),
         _attempt(home_lab.load(request)) if JUMPSTARTER in enabled else _nothing(),
+        _attempt(home_jobs.load(request)) if JOBS in enabled else _nothing(),
         _attempt(pods.totals(request)) if PODS in enabled else _nothing(),
         _experiments(request) if PIPELINES in enabled else _nothing(),
         _recent(request) if render.person(request).may("audit.list") else _nothing(),
@@ -93,6 +99,7 @@ async def _load(request: web.Request) -> dict[str, Any]:
         "services": list(request.app[render.MONITOR].services.values()),
         "catalogue": catalogue,
         "lab": lab,
+        "jobs": jobs,
         "pods": counted,
         "experiments": experiments,
         "facts": experiments["facts"] if experiments else None,
@@ -126,13 +133,21 @@ async def _experiments(request: web.Request) -> dict[str, Any]:
 async def _recent(request: web.Request) -> list[Entry] | Failure:
     """The last writes of all services. A service that does not answer is left out, unless none does."""
     caller = render.caller(request)
-    asked = (Records(caller, service).audit(page_size=RECENT) for service in caller.clients.endpoints)
+    asked = (
+        Records(caller, service).audit(page_size=AMONG if service == JOBS else RECENT)
+        for service in caller.clients.endpoints
+    )
     answers = await asyncio.gather(*map(_attempt, asked))
     known = [answer for answer in answers if not isinstance(answer, Failure)]
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if failures and not known:
         return failures[0]
-    entries = [history.of_audit(entry) for answer in known for entry in answer.entries]
+    entries = [
+        history.of_audit(entry)
+        for answer in known
+        for entry in answer.entries
+        if entry.author.action != STEPS
+    ]
     return sorted(entries, key=lambda entry: entry.at or _LONG_AGO, reverse=True)[:RECENT]
 
 

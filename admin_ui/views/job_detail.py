@@ -30,7 +30,7 @@ RECENT: Final = 5
 VERSIONS: Final = 100
 CONFIGURATION: Final = "configuration"
 # Instances that are named with why they failed, or wait.
-SOME: Final = 3
+SOME: Final = 6
 
 
 # --- overview -----------------------------------------------------------------------------------
@@ -87,15 +87,21 @@ async def _load(request: web.Request, instances: job_pods.Instances) -> dict[str
     }
 
 
-async def _some_pods(request: web.Request, state: str) -> list[tuple[int, pods.Run]]:
-    """Some in that state, by instance: a help, so none when they cannot be known."""
+async def _some_pods(request: web.Request, state: str) -> dict[str, list[int]]:
+    """Why some are in that state, with their instances: a help, so none when it cannot be known."""
     filter = f'job = {_own(request)} AND status.state = "{state}"'
     asked = admin_pb2.ListRequest(kind=POD, filter=filter, order_by="instance", page_size=SOME)
     found = await common.attempt(jobs.jobs(request).records.page(asked))
     if isinstance(found, Failure):
-        return []
-    known = [stored.Pod.FromString(one.body.value) for one in found.objects]
-    return [(pod.instance, pods.run(pod.status)) for pod in known]
+        return {}
+    told: dict[str, list[int]] = {}
+    for one in found.objects:
+        pod = stored.Pod.FromString(one.body.value)
+        run = pods.run(pod.status)
+        told.setdefault(" · ".join(part for part in (run.exit, run.why) if part) or "not said", []).append(
+            pod.instance
+        )
+    return told
 
 
 def _own(request: web.Request) -> str:
