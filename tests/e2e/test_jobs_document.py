@@ -112,3 +112,12 @@ def test_the_commands_of_the_page(tmp_path: Path, shell: Shell) -> None:
     assert "2 changed" in shell.run(apply)
     paths = [pool["path"]["value"] for pool in shell.told(listed)["respools"]]
     assert paths == ["/", "/DefaultResPool", "/ml", "/ml/train"]
+
+
+def test_the_command_of_the_readme(shell: Shell) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [create] = [
+        body for name, body in _FENCE.findall(readme) if name == "sh" and ":8731/v1alpha/jobs" in body
+    ]
+    assert shell.told(create)["version"] == {"value": "1-1-1"}
+    shell.until("roundhouse list job_pods", *(f"-{instance}" for instance in range(3)))
