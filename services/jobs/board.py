@@ -295,9 +295,9 @@ class Draft:
             found.append(_put(kinds.STEP.name, names.step(workflow.name, instance), step, job.id, None))
         for name, run in self._runs.items():
             if run is not None:
-                found.append(_put(kinds.RUN.name, name, run, job.id, None))
+                found.append(_put(kinds.RUN, name, run, job.id, None))
             else:
-                found.append(Delete(kinds.RUN.name, name, Expect.ANY))
+                found.append(Delete(kinds.RUN, name, Expect.ANY))
         return [*found, *self._others]
 
     def _forget_unchanged(self) -> None:

@@ -9,27 +9,20 @@ from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.query.descriptor_schema import DescriptorSchema
 from shared.query.dialects.sqlish import Sqlish
 from shared.resource.definition import Definition, Strategy
-from shared.storage.port import Index, Kind, Value
+from shared.storage.port import Index, Kind
 
 JOB: Final = "job"
 CONFIGURATION: Final = "configuration"
 # The pods service has the kind `pod`; kinds are told apart across services.
 POD: Final = "job_pod"
+# A run that another one followed, below its job like all that follows.
+RUN: Final = "run"
 WORKFLOW: Final = "workflow"
 RESOURCE_POOL: Final = "resource_pool"
 
 
-def _run_values(run: pb.Run) -> dict[str, Value]:
-    return {"pod": run.pod, "run": run.run}
-
-
-# Runs that another one followed; the steps of workflows; the last runs of instances that were removed,
-# which their successors go on counting from. All below their job.
-RUN: Final = Kind(
-    "run",
-    (Index("pod", "text"), Index("run", "int")),
-    lambda body: _run_values(pb.Run.FromString(body)),
-)
+# The steps of workflows; the last runs of instances that were removed, which their successors go on
+# counting from. All below their job.
 STEP: Final = Kind(
     "step",
     (Index("workflow", "text"),),
@@ -39,7 +32,7 @@ REMOVED: Final = Kind("removed")
 LEADER: Final = Kind("leader")
 # By pool: changes with each job that begins there, so that a removal of the pool notices.
 BEGUN: Final = Kind("begun")
-KINDS: Final = (RUN, STEP, REMOVED, LEADER, BEGUN)
+KINDS: Final = (STEP, REMOVED, LEADER, BEGUN)
 
 
 def _schema(message: Any, key: str, *indexed: str) -> DescriptorSchema:
@@ -52,6 +45,7 @@ JOB_SCHEMA: Final = _schema(
 )  # fmt: skip
 CONFIGURATION_SCHEMA: Final = _schema(pb.Configuration, "", "job", "version")
 POD_SCHEMA: Final = _schema(pb.Pod, "name", "name", "job", "instance", "status.state")
+RUN_SCHEMA: Final = _schema(pb.Run, "", "pod", "run")
 WORKFLOW_SCHEMA: Final = _schema(pb.Workflow, "name", "name", "job", "state", "type", "created_at")
 POOL_SCHEMA: Final = _schema(pb.ResourcePool, "id", "id", "path")
 
@@ -85,6 +79,15 @@ def definitions(pools: Strategy[pb.ResourcePool] | None) -> list[Definition[Any]
             schema=POD_SCHEMA,
             parse_filter=Sqlish(POD_SCHEMA).parse,
             composites=(("parent", "instance"),),
+        ),
+        Definition(
+            kind=RUN,
+            plural="runs",
+            message=pb.Run,
+            name=lambda run: names.run(run.pod, run.run),
+            parent=lambda run: names.parse_pod_name(run.pod)[0],
+            schema=RUN_SCHEMA,
+            parse_filter=Sqlish(RUN_SCHEMA).parse,
         ),
         Definition(
             kind=WORKFLOW,

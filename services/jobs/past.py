@@ -15,7 +15,7 @@ _AT_ONCE: Final = 1000
 # Below a job. Its configurations go last, with the job itself: as long as there is one it can be read.
 _BELOW: Final = (
     kinds.STEP.name,
-    kinds.RUN.name,
+    kinds.RUN,
     kinds.REMOVED.name,
     kinds.WORKFLOW,
 )

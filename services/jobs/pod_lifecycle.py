@@ -82,7 +82,7 @@ def delete_events(instance: int, run: int, earlier: pb.Run | None) -> Change:
             del bare.events[:]
             name = names.run(found.name, run)
             body = bare.SerializeToString(deterministic=True)
-            draft.also(Put(kinds.RUN.name, name, body, draft.job.id, Expect.PRESENT))
+            draft.also(Put(kinds.RUN, name, body, draft.job.id, Expect.PRESENT))
         elif found.run != run:
             raise Aborted(
                 f"another run of pod {found.name} has begun; try again", kind="run", name=found.name

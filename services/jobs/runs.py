@@ -46,7 +46,7 @@ class Runs:
     async def earlier(self, place: Place, limit: int | None) -> Sequence[pb.Run]:
         """Those that another one followed, newest first."""
         query = Query(
-            kinds.RUN.name,
+            kinds.RUN,
             parent=place.job,
             where=(Condition("pod", "=", place.pod),),
             order=(Order("run", descending=True),),
@@ -68,7 +68,7 @@ class Runs:
                 status=pod.status,
                 events=pod.events,
             )
-        record = await self._store.get(kinds.RUN.name, names.run(pod.name, number))
+        record = await self._store.get(kinds.RUN, names.run(pod.name, number))
         if record is None:
             raise NotFound(f"pod {pod.name} has no run {number} (any more)", kind="run", name=pod_id)
         return pb.Run.FromString(record.body)

@@ -46,10 +46,12 @@ Change = Put | Delete
 
 @dataclass
 class Batch:
-    """What is there, by name, and what is not any more."""
+    """What is there, by name, and what is not any more; and the revision of the jobs service at which
+    something of it was last written."""
 
     current: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    revision: int = 0
 
 
 @dataclass
@@ -105,6 +107,7 @@ class _Set:
         for change in changes:
             if change.WhichOneof("change") == "current":
                 self.batch.current[change.current.name] = change.current.body.value
+                self.batch.revision = max(self.batch.revision, change.current.revision)
             else:
                 self.batch.removed.add(change.removed)
 

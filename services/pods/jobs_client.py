@@ -9,15 +9,12 @@ from typing import Any, Final
 
 import grpc
 
-from services.pods.jobs_mapping import number, pod_labels
-from services.pods.merge import KEPT
+from services.pods.jobs_mapping import pod_labels
 from shared.auth.access import Access
 from shared.auth.permissions import VIEWER
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2
 from shared.pb.peloton.api.v1alpha.job.stateless.svc.stateless_svc_pb2_grpc import JobServiceStub
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
-from shared.pb.peloton.api.v1alpha.pod.svc import pod_svc_pb2
-from shared.pb.peloton.api.v1alpha.pod.svc.pod_svc_pb2_grpc import PodServiceStub
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2
@@ -26,14 +23,17 @@ from shared.storage.port import Author
 
 JOB: Final = "job"
 POD: Final = "job_pod"
+RUN: Final = "run"
 # Who this service is to others of the installation.
 SUBJECT: Final = "pods-service"
 _BY: Final = Author(SUBJECT, f"{SUBJECT}:token:create")
 _TTL: Final = timedelta(days=1)
 # Seconds that a token which was refused is held on to: whoever refuses it refuses the next one too.
 _PATIENCE: Final = 60.0
-# Calls at once.
+# Calls at once; pods that one call asks for, and runs that it answers.
 _AT_ONCE: Final = 16
+_NAMES: Final = 100
+_PAGE: Final = 1000
 
 
 class Credential:
@@ -93,25 +93,44 @@ class Jobs:
         found = await self._known(JobServiceStub, "GetJob", request)
         return {} if found is None else pod_labels(found.job_info.spec.default_spec)
 
-    async def earlier(self, name: str, run: int) -> Sequence[pod_pb2.PodStatus]:
-        """The last runs of a pod before its present one, which is `run` or a later one."""
-        request = pod_svc_pb2.GetPodRequest(status_only=True, limit=KEPT + 1)
-        request.pod_name.value = name
-        found = await self._known(PodServiceStub, "GetPod", request)
-        if found is None:
-            return ()
-        if number(found.current.status.pod_id.value, name) < run:
-            behind = f"pod {name} is at an earlier run than the watch told; asking again"
-            raise CallFailed(Failure(grpc.StatusCode.UNAVAILABLE, behind))
-        return [info.status for info in (found.current, *found.previous)]
+    async def earlier(
+        self, names: Sequence[str], since: int, revision: int
+    ) -> dict[str, list[pod_pb2.PodStatus]]:
+        """How runs of these pods ended that other runs followed, from the run `since` on, as of `revision`
+        or later."""
+        found: dict[str, list[pod_pb2.PodStatus]] = {}
+        parts = [names[start : start + _NAMES] for start in range(0, len(names), _NAMES)]
+        for part in await asyncio.gather(*(self._earlier(part, since, revision) for part in parts)):
+            for run in part:
+                found.setdefault(run.pod, []).append(run.status)
+        return found
+
+    async def _earlier(self, names: Sequence[str], since: int, revision: int) -> list[jobs_pb2.Run]:
+        quoted = ", ".join(f'"{name}"' for name in names)
+        request = admin_pb2.ListRequest(
+            kind=RUN, filter=f"pod IN [{quoted}] AND run >= {since}", page_size=_PAGE
+        )
+        found: list[jobs_pb2.Run] = []
+        while True:
+            page = await self._call(AdminServiceStub, "List", request)
+            if page.revision < revision:
+                behind = f"the jobs service is at {page.revision} and told of {revision}; asking again"
+                raise CallFailed(Failure(grpc.StatusCode.UNAVAILABLE, behind))
+            found += (jobs_pb2.Run.FromString(one.body.value) for one in page.objects)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return found
 
     async def _known(self, stub: Any, method: str, request: Any) -> Any:
         """None: there is no such thing any more."""
+        try:
+            return await self._call(stub, method, request)
+        except CallFailed as error:
+            if error.failure.code is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def _call(self, stub: Any, method: str, request: Any) -> Any:
         async with self._room:
-            try:
-                metadata = await self._credential.metadata()
-                return await self._client.call(stub, method, request, metadata=metadata)
-            except CallFailed as error:
-                if error.failure.code is grpc.StatusCode.NOT_FOUND:
-                    return None
-                raise
+            metadata = await self._credential.metadata()
+            return await self._client.call(stub, method, request, metadata=metadata)

@@ -63,7 +63,7 @@ class PodCopy:
         there = [pod for name, pod in found.items() if name not in gone]
         known = await self._known([*found, *batch.removed])
         namespaces, earlier = await asyncio.gather(
-            self._namespaces({pod.job for pod in there}), self._earlier(there, known)
+            self._namespaces({pod.job for pod in there}), self._earlier(there, known, batch.revision)
         )
         plan = Plan()
         for index, pod in enumerate(there):
@@ -133,18 +133,16 @@ class PodCopy:
 
     async def _earlier(
         self,
-        pods: Iterable[jobs_pb2.Pod],
+        pods: Sequence[jobs_pb2.Pod],
         known: Mapping[str, Mapping[str, tuple[Record, pb.StoredPod]]],
-    ) -> dict[str, Sequence[pod_pb2.PodStatus]]:
+        revision: int,
+    ) -> Mapping[str, Sequence[pod_pb2.PodStatus]]:
         """How runs ended that a new one followed: the watch may never have told."""
-        asked = [
-            pod
-            for pod in pods
-            if pod.run > 1
-            and newest_run((one.pod for _, one in known[pod.name].values()), pod.name) < pod.run
-        ]
-        answers = await asyncio.gather(*(self._jobs.earlier(pod.name, pod.run) for pod in asked))
-        return {pod.name: answer for pod, answer in zip(asked, answers, strict=True)}
+        last = {pod.name: newest_run((one.pod for _, one in known[pod.name].values()), pod) for pod in pods}
+        new = [pod.name for pod in pods if pod.run > 1 and pod.run > last[pod.name]]
+        if not new:
+            return {}
+        return await self._jobs.earlier(new, min(last[name] for name in new), revision)
 
     async def _leave_others(self, plan: Plan) -> None:
         """What another source has stored stays."""

@@ -112,9 +112,7 @@ class Rules:
         place = _Place(self, found, namespace)
         runs = {number(status.pod_id.value, found.name): status for status in earlier}
         runs = {run: status for run, status in runs.items() if 0 < run < found.run}
-        # One that was removed and made again is another one.
-        known = [one for one in stored if one.started == place.started]
-        ended = _ended(known, found.name, min(runs, default=found.run))
+        ended = _ended(_same(stored, found), found.name, min(runs, default=found.run))
         ended |= {run: place.instances(runs[run])[1] for run in sorted(runs)}
         live, over = place.instances(found.status)
         if self.each_run:
@@ -138,10 +136,21 @@ def _id(name: str, run: int) -> str:
     return f"{name}-{run}"
 
 
-def newest_run(stored: Iterable[Pod], name: str) -> int:
-    """Of the instance of a job that is called `name`; 0: none is stored."""
-    found = (number(instance.instance_id.id, name) for one in stored for instance in instances(one))
-    return max(found, default=0)
+def newest_run(stored: Iterable[Pod], found: jobs_pb2.Pod) -> int:
+    """Of an instance of a job, as it is stored; 0: it is not."""
+    known = (instance for one in _same(stored, found) for instance in instances(one))
+    return max((number(instance.instance_id.id, found.name) for instance in known), default=0)
+
+
+def _same(stored: Iterable[Pod], found: jobs_pb2.Pod) -> list[Pod]:
+    """What is stored of this instance, and not of one that was removed before it was made again."""
+    started = _started(found)
+    return [one for one in stored if one.started == started]
+
+
+def _started(found: jobs_pb2.Pod) -> Timestamp:
+    created = found.status.revision.created_at
+    return _moment(created) if created else _time(found.status.start_time) or Timestamp()
 
 
 def number(id: str, name: str) -> int:
@@ -162,8 +171,7 @@ class _Place:
         self._name = found.name
         self._job = found.job
         self._namespace = namespace
-        created = found.status.revision.created_at
-        self.started = _moment(created) if created else _time(found.status.start_time) or Timestamp()
+        self._started = _started(found)
 
     def pod(self, key: str, live: Iterable[ContainerInstance], ended: Iterable[ContainerInstance]) -> Pod:
         """`key`: what its id is made of. `ended`: oldest first."""
@@ -174,7 +182,7 @@ class _Place:
             namespace=self._namespace,
             cluster_id=self._rules.cluster_id,
             live_instances=live,
-            started=self.started,
+            started=self._started,
         )
         buckets: dict[str, list[ContainerInstance]] = {}
         for instance in ended:
