@@ -1,5 +1,5 @@
-"""The commands of docs/apis/jobs.md, typed into one shell as they stand there, against a suite that was
-just started and runs real processes. Only its ports are others."""
+"""The commands of docs/apis/jobs.md, and that of the README, typed into one shell as they stand there,
+against a suite that was just started and runs real processes. Only its ports are others."""
 
 from __future__ import annotations
 
@@ -113,8 +113,6 @@ def test_the_commands_of_the_page(tmp_path: Path, shell: Shell) -> None:
     paths = [pool["path"]["value"] for pool in shell.told(listed)["respools"]]
     assert paths == ["/", "/DefaultResPool", "/ml", "/ml/train"]
 
-
-def test_the_command_of_the_readme(shell: Shell) -> None:
     readme = (ROOT / "README.md").read_text()
     [create] = [
         body for name, body in _FENCE.findall(readme) if name == "sh" and ":8731/v1alpha/jobs" in body
