@@ -25,6 +25,7 @@ from services.pods.collect.resources import ALL
 
 TOKEN = "of-the-collector"
 _Key = tuple[str, str, str]
+_TYPE = ("kind", "apiVersion")
 _PATHS = {resource.plural: resource.paths for resource in ALL}
 
 
@@ -236,6 +237,10 @@ class KubernetesServer:
         if verb == "patch":
             return self.change(plural, namespace, name, await request.json())
         if verb == "delete":
+            if plural == "pods":
+                # Who runs it is told to end it, and does so at once.
+                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                self.change(plural, namespace, name, {"metadata": {"deletionTimestamp": now}})
             return self.delete(plural, namespace, name)
         found = self._current((plural, namespace, name))
         if found is None:
@@ -263,7 +268,8 @@ class KubernetesServer:
             "kind": f"{_kind(plural)}List",
             "apiVersion": "v1",
             "metadata": about,
-            "items": [body for _, body in page],
+            # In lists they do not say of which kind they are.
+            "items": [{k: v for k, v in body.items() if k not in _TYPE} for _, body in page],
         }
 
     async def _watch(
@@ -325,10 +331,11 @@ async def serving() -> AsyncIterator[KubernetesServer]:
         await server.stop()
 
 
-def kubeconfig(folder: Path, *, token: str = TOKEN, **contexts: str) -> Path:
+def kubeconfig(folder: Path, *, token: str = TOKEN, authority: str = "", **contexts: str) -> Path:
     """A file with a context for each URL; the first is the current one."""
     path = folder / "kubeconfig"
-    named = [{"name": name, "cluster": {"server": url}} for name, url in contexts.items()]
+    trust = {"certificate-authority": authority} if authority else {}
+    named = [{"name": name, "cluster": {"server": url, **trust}} for name, url in contexts.items()]
     document = {
         "apiVersion": "v1",
         "kind": "Config",

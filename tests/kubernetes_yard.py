@@ -16,6 +16,7 @@ import aiohttp
 
 from services.pods.collect.resources import ALL
 from shared.pb.storage.pod_pb2 import Pod
+from tests.kube_apiserver import ApiServer
 from tests.kubernetes_server import TOKEN, KubernetesServer, serving
 
 _CORE = ("Pod", "Namespace", "ReplicationController")
@@ -31,9 +32,16 @@ def api_version(kind: str) -> str:
 class Kube:
     """Calls a cluster's API. Raises aiohttp.ClientResponseError."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, server: KubernetesServer | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        server: KubernetesServer | None = None,
+        real: ApiServer | None = None,
+    ) -> None:
         self.url = url
         self.http = http
+        self.real = real
         self._server = server
 
     @property
@@ -51,13 +59,18 @@ class Kube:
 
     def path(self, kind: str, namespace: str = "", name: str = "", part: str = "") -> str:
         prefix, _, plural = _PATHS[kind]
+        if kind == "CronJob" and self.real is not None:
+            prefix = prefix.replace("v1", "v1beta1")
         spaced = f"namespaces/{namespace}/" if namespace else ""
         return "/".join(filter(None, (prefix, f"{spaced}{plural}", name, part)))
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Its status too, which has a request of its own."""
         kind, about = body["kind"], body["metadata"]
-        found = await self.call("POST", self.path(kind, about.get("namespace", "")), body)
+        path = self.path(kind, about.get("namespace", ""))
+        if kind == "CronJob":
+            body = {**body, "apiVersion": "/".join(path.split("/")[2:4])}
+        found = await self.call("POST", path, body)
         if body.get("status"):
             found = await self.status(found, body["status"])
         return found
@@ -76,13 +89,31 @@ class Kube:
         return self.path(found["kind"], about.get("namespace", ""), about["name"], part)
 
     async def objects(self, kind: str) -> list[dict[str, Any]]:
-        return (await self.call("GET", self.path(kind)))["items"]
+        items = (await self.call("GET", self.path(kind)))["items"]
+        return [{"kind": kind, **one} for one in items]
+
+    async def clear(self) -> None:
+        """Deletes all but namespaces."""
+        for kind in _PATHS:
+            for one in await self.objects(kind) if kind != "Namespace" else ():
+                await self.delete(one)
 
 
 @asynccontextmanager
-async def kube() -> AsyncIterator[Kube]:
+async def kube(real: ApiServer | None = None) -> AsyncIterator[Kube]:
+    """A cluster with the namespace `shop` and nothing in it."""
+    if real is not None:
+        async with http(TOKEN, real.trust) as session:
+            found = Kube(real.url, session, real=real)
+            await found.clear()
+            if all(one["metadata"]["name"] != "shop" for one in await found.objects("Namespace")):
+                await found.create(namespace("shop"))
+            yield found
+        return
     async with serving() as server, http(TOKEN) as session:
-        yield Kube(server.url, session, server)
+        found = Kube(server.url, session, server)
+        await found.create(namespace("shop"))
+        yield found
 
 
 def http(token: str, authority: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
@@ -249,3 +280,71 @@ async def eventually(check: Any, *, patience: float = 20.0) -> Any:
     except TimeoutError:
         raise AssertionError(f"never: {check}") from None
     return answer
+
+
+class Proxy:
+    """Stands between a client and a server and cuts what they say, wherever it is."""
+
+    def __init__(self, url: str) -> None:
+        self._scheme, _, address = url.partition("://")
+        self._host, _, self._port = address.partition(":")
+        self._open: set[asyncio.StreamWriter] = set()
+        self._left: int | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        for one in self._open:
+            one.transport.abort()
+
+    def cut_after(self, count: int | None) -> None:
+        """Once the server has said so many bytes more; None is never."""
+        self._left = count
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            from_server, to_server = await asyncio.open_connection(self._host, int(self._port))
+        except OSError:
+            writer.transport.abort()
+            return
+        both = {writer, to_server}
+        self._open |= both
+        try:
+            await asyncio.gather(
+                self._pump(reader, to_server, counted=False), self._pump(from_server, writer, counted=True)
+            )
+        except OSError:
+            pass
+        finally:
+            self._open -= both
+            for one in both:
+                one.transport.abort()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
+    ) -> None:
+        while data := await reader.read(1 << 16):
+            if counted and self._left is not None and len(data) > self._left:
+                data, self._left = data[: self._left], None
+                writer.write(data)
+                await writer.drain()
+                break
+            if counted and self._left is not None:
+                self._left -= len(data)
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+@asynccontextmanager
+async def proxied(url: str) -> AsyncIterator[Proxy]:
+    proxy = Proxy(url)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield proxy
+        server.close()
+        proxy.cut()

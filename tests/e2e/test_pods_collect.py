@@ -18,7 +18,7 @@ from shared.pb.api.v1.pod_service_pb2 import ExportPodRequest
 from shared.pb.api.v1.pod_service_pb2_grpc import PodServiceStub
 from tests import process
 from tests.kubernetes_server import kubeconfig
-from tests.kubernetes_yard import Kube, eventually, expected, kube, namespace, pod, running, shown, workload
+from tests.kubernetes_yard import Kube, eventually, expected, kube, pod, running, shown, workload
 
 pytestmark = pytest.mark.xdist_group("pods-collect")
 _RUN = ("-m", "services.pods.collect")
@@ -94,7 +94,6 @@ async def collector(
 @pytest.fixture
 async def cluster() -> AsyncIterator[Kube]:
     async with kube() as found:
-        await found.create(namespace("shop"))
         top = await found.create(workload("Deployment", "web", "shop"))
         middle = await found.create(workload("ReplicaSet", "web-1", "shop", top))
         await found.create({**pod("web-1-a", "shop", middle), "status": running("web-1-a")})
