@@ -19,6 +19,7 @@ from bench import (
     etcd,
     h2load,
     jobs_launch,
+    jobs_scale,
     leases,
     machine,
     meta_filters,
@@ -51,12 +52,13 @@ SECTIONS: Final[dict[str, Run]] = {
     "j": leases.run,
     "k": jobs_launch.run,
     "l": pods.run,
+    "m": jobs_scale.run,
 }
 GROUPS: Final = {
     "pipelines": ("a", "b", "c"),
     "meta": ("d", "e", "f", "g", "h"),
     "jumpstarter": ("i", "j"),
-    "jobs": ("k",),
+    "jobs": ("k", "m"),
     "pods": ("l",),
 }
 # Sections that load servers with h2load.
@@ -73,7 +75,7 @@ def _arguments() -> argparse.Namespace:
         default="",
         help="comma-separated sections: a transports, b MLflow, c writes (together: pipelines); d reads, "
         "e pages, f push-down, g watches, h snapshot (together: meta); i router, j leases (together: "
-        "jumpstarter); k launches (jobs); l pods (pods)",
+        "jumpstarter); k launches, m sizes (together: jobs); l pods (pods)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each comparison (5)")
     parser.add_argument("--save", action="store_true", help="also write bench/results-<date>.json")

@@ -82,8 +82,8 @@ def _wait(
 
 
 @contextmanager
-def service(name: str, data: Path) -> Iterator[Server]:
-    """A service of ours over SQLite in `data`, authentication on."""
+def service(name: str, data: Path, **settings: str) -> Iterator[Server]:
+    """A service of ours over SQLite in `data`, authentication on, with further `settings`."""
     ports = data / "ports.json"
     ports.unlink(missing_ok=True)
     env = {
@@ -92,6 +92,7 @@ def service(name: str, data: Path) -> Iterator[Server]:
         "ROUNDHOUSE_GRPC_PORT": "0",
         "ROUNDHOUSE_HTTP_PORT": "0",
         "ROUNDHOUSE_PORTS_FILE": str(ports),
+        **{f"ROUNDHOUSE_{key.upper()}": value for key, value in settings.items()},
     }
     command = [sys.executable, "-m", f"services.{name}"]
     with process(command, data / f"{name}.log", lambda: _written(ports), env) as server:

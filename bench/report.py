@@ -21,6 +21,7 @@ TITLES: Final = {
     "j": "(j) Jumpstarter's leases: large labs beside small ones (per second of server CPU, or by the clock)",
     "k": "(k) Pods on the process runtime, beside a bare loop of launches (per second)",
     "l": "(l) Pods: exports beside loops that stream ready bytes, queries beside the export of all, feeds",
+    "m": "(m) Jobs of Peloton's own benchmarks, beside their commits alone (per second of server CPU)",
 }
 _COLUMNS: Final = ("what", "against", "ours", "theirs", "min", "median", "max", "target", "")
 

@@ -98,6 +98,18 @@ class Admission:
     _labels: Counter[tuple[str, str]] = field(default_factory=Counter)
     # Pool -> constraint -> places of those that wait, in order; without those that can never run.
     _lines: dict[str, dict[bytes, list[Place]]] = field(default_factory=dict)
+    _whole: Amount = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._whole = Amount(self.capacity.cpu, self.capacity.memory_mb, self.capacity.gpu)
+
+    def take(self, request: Request) -> bool:
+        """Admit it at once, as `wait` and `admit` would, where nobody is there to be asked. False: they
+        must be."""
+        if self._waiting or request.constraint or self._short(request):
+            return False
+        self.hold(request)
+        return True
 
     def hold(self, request: Request) -> None:
         """It was admitted before."""
@@ -190,7 +202,7 @@ class Admission:
 
     def never(self, request: Request) -> str:
         """Why there can never be room for it; empty when there can."""
-        if lacking := self._whole().lacks(request.amount):
+        if lacking := self._whole.lacks(request.amount):
             return f"It wants more {lacking} than the node has"
         for pool in self._chain(request.pool):
             if lacking := self._limit(pool).lacks(request.amount):
@@ -236,15 +248,12 @@ class Admission:
     def _short(self, request: Request) -> str:
         if len(self._admitted) >= self.capacity.pods:
             return f"The node runs {self.capacity.pods} pods, which is all that it may"
-        if lacking := self._whole().lacks(request.amount, self._node):
+        if lacking := self._whole.lacks(request.amount, self._node):
             return f"The node has not enough {lacking} left"
         for pool in self._chain(request.pool):
             if lacking := self._limit(pool).lacks(request.amount, self.used(pool)):
                 return f"Pool {self._path(pool)} has not enough {lacking} left"
         return ""
-
-    def _whole(self) -> Amount:
-        return Amount(self.capacity.cpu, self.capacity.memory_mb, self.capacity.gpu)
 
     def _chain(self, pool: str) -> Iterable[str]:
         found = self.pools.get(pool)

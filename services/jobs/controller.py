@@ -128,8 +128,11 @@ class Controller:
         return not self._dirty and not self._passes
 
     async def refresh_pools(self) -> None:
-        """Pools were written."""
-        self.admission.replace(await self._pools())
+        """Pools were written, perhaps."""
+        pools = await self._pools()
+        if pools == self.admission.pools:
+            return
+        self.admission.replace(pools)
         self._look_at(self.admission.admit())
         for active in self._jobs.values():
             pending = [i for i, kept in active.board.pods.items() if not kept.message.admitted]
@@ -147,6 +150,9 @@ class Controller:
         checks: Sequence[Check] = (),
     ) -> None:
         """Raises AlreadyExists, and Conflict when something that `checks` rely on was changed."""
+        if job.respool_id not in self.admission.pools:
+            # It is new, and its limits count from the first pod on.
+            await self.refresh_pools()
         changes: list[Put | Delete] = [
             _put(kinds.JOB, job.id, job, ""),
             _put(kinds.CONFIGURATION, names.configuration(job.id, 1), configuration, job.id),

@@ -39,13 +39,18 @@ def record(pod: pb.Pod, now: int) -> None:
         configuration=pod.configuration,
         desired_configuration=pod.desired_configuration,
         desired_run=pod.desired_run,
-        host=status.host,
-        reason=status.reason,
-        message=status.message,
         health=container.healthy.state,
-        health_output=container.healthy.output,
-        failure_count=container.failure_count,
     )
+    # Mostly there is none of these.
+    for field, value in (
+        ("host", status.host),
+        ("reason", status.reason),
+        ("message", status.message),
+        ("health_output", container.healthy.output),
+        ("failure_count", container.failure_count),
+    ):
+        if value:
+            setattr(event, field, value)
     if status.state in machines.ENDED and container.HasField("terminationStatus"):
         event.termination.CopyFrom(container.terminationStatus)
     if len(pod.events) > MAX_EVENTS:

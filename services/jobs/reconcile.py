@@ -260,8 +260,10 @@ class Pass:
     def _launch_or_wait(self, instance: int, found: pb.Pod) -> bool:
         draft = self._draft
         if not self._admission.holds(found.name):
-            self._admission.wait(self._request(found))
-            self._admit(instance)
+            request = self._request(found)
+            if not self._admission.take(request):
+                self._admission.wait(request)
+                self._admit(instance)
         if not self._admission.holds(found.name):
             reason = self._admission.reason(found.name)
             if found.status.message != reason:

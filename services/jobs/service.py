@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -47,13 +47,15 @@ from shared.rest.style import Style
 from shared.rpc.method import methods_of
 from shared.service.config import Config
 from shared.service.service import Api, Assembly, Clock, Environment, NewId, Service
-from shared.storage.errors import Compacted, StoreError
+from shared.storage.errors import StoreError
 from shared.storage.port import Check
 from shared.watch.tailer import Tailer
 
 log = logging.getLogger(__name__)
 # A spec may take as much as a message of gRPC.
 STYLE: Final = Style(max_body=4 << 20)
+# Seconds between two looks at the pools.
+_LOOK: Final = 0.05
 # What control groups would enforce.
 _LIMITED: Final = frozenset({"cpu", "memory"})
 
@@ -159,7 +161,7 @@ async def assemble(
 @asynccontextmanager
 async def _pools_followed(controller: Controller, tailer: Tailer) -> AsyncIterator[None]:
     """Whoever writes pools, the controller hears of it."""
-    task = asyncio.create_task(_follow_pools(controller, tailer, tailer.head), name="resource pools")
+    task = asyncio.create_task(_follow_pools(controller, tailer), name="resource pools")
     try:
         yield
     finally:
@@ -168,20 +170,17 @@ async def _pools_followed(controller: Controller, tailer: Tailer) -> AsyncIterat
             await task
 
 
-async def _follow_pools(controller: Controller, tailer: Tailer, after: int) -> None:
+async def _follow_pools(controller: Controller, tailer: Tailer) -> None:
+    """Looks at them when something was written, but not at each commit: most are of jobs, and large."""
+    seen = tailer.head
     while True:
         try:
-            async with aclosing(tailer.follow(after)) as commits:
-                async for commit in commits:
-                    after = commit.revision
-                    if any(change.kind == kinds.RESOURCE_POOL for change in commit.changes):
-                        await controller.refresh_pools()
-        except Compacted:
-            after = tailer.head
+            seen = await tailer.wait(seen)
             await controller.refresh_pools()
         except StoreError:
             # The tailer says so where it must be said; the process may be stopping.
-            await asyncio.sleep(1)
+            seen = 0
+        await asyncio.sleep(_LOOK)
 
 
 def _nanoseconds(time: timedelta) -> int:

@@ -71,10 +71,12 @@ class Wanted:
 
 @dataclass
 class Watch:
-    """What a client waits for, and what waits for the client."""
+    """What a client waits for, of what is committed after revision `after`; and what waits for the
+    client."""
 
     id: str
     wanted: Wanted
+    after: int = 0
     _events: deque[Event] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _taken_at: float = field(default_factory=time.monotonic)
@@ -120,10 +122,11 @@ class Watches:
         self._tailer = tailer
         self._watches: dict[str, Watch] = {}
         self._labels: OrderedDict[tuple[str, int], _PodLabels] = OrderedDict()
+        self._somebody = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Watches:
-        self._task = asyncio.create_task(self._run(self._tailer.head), name="job watches")
+        self._task = asyncio.create_task(self._run(), name="job watches")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -137,8 +140,9 @@ class Watches:
         prefix = _PREFIX[wanted.kind]
         if sum(watch.wanted.kind == wanted.kind for watch in self._watches.values()) >= MAX_WATCHES:
             raise ResourceExhausted(f"there are {MAX_WATCHES} watches of that kind already")
-        watch = Watch(f"{prefix}{uuid.uuid4()}", wanted)
+        watch = Watch(f"{prefix}{uuid.uuid4()}", wanted, self._tailer.head)
         self._watches[watch.id] = watch
+        self._somebody.set()
         return watch
 
     def close(self, watch: Watch) -> None:
@@ -153,14 +157,21 @@ class Watches:
 
     # -- following the log
 
-    async def _run(self, after: int) -> None:
+    async def _run(self) -> None:
+        """Reads no log while nobody watches."""
+        after = 0
         while True:
+            if not self._watches:
+                self._somebody.clear()
+                await self._somebody.wait()
+                after = min((w.after for w in self._watches.values()), default=self._tailer.head)
             try:
                 async with aclosing(self._tailer.follow(after)) as commits:
                     async for commit in commits:
                         after = commit.revision
-                        if self._watches:
-                            await self._tell(commit)
+                        if not self._watches:
+                            break
+                        await self._tell(commit)
             except Compacted:
                 after = self._tailer.head
                 self._end(Aborted("changes were missed; watch again"))
@@ -177,7 +188,11 @@ class Watches:
         for index, change in enumerate(commit.changes):
             if change.kind not in _PREFIX:
                 continue
-            waiting = [watch for watch in self._watches.values() if watch.wanted.kind == change.kind]
+            waiting = [
+                watch
+                for watch in self._watches.values()
+                if watch.wanted.kind == change.kind and watch.after < commit.revision
+            ]
             if not waiting:
                 continue
             if change.kind == kinds.JOB:

@@ -155,7 +155,8 @@ class FakeEngine:
             self._asked(run)
         elif deadline < run.deadline:
             run.deadline = deadline
-        self._at(run.deadline, lambda: self._press(run))
+        if run.seen.phase is not Phase.ENDED:
+            self._at(run.deadline, lambda: self._press(run))
 
     def forget(self, pod_id: str) -> None:
         run = self._runs.get(pod_id)
@@ -208,15 +209,14 @@ class FakeEngine:
             self._tell(run, phase=Phase.STARTING, ports=ports)
             self._in(run.script.starts_after, lambda: self._run(run))
         else:
-            run.seen = replace(run.seen, ports=ports)
-            self._run(run)
+            self._run(run, ports=ports)
 
-    def _run(self, run: _Run) -> None:
+    def _run(self, run: _Run, **changes: Any) -> None:
         if run.seen.phase is Phase.ENDED:
             return
         script = run.script
         run.logs[STDOUT] += script.output
-        self._tell(run, phase=Phase.RUNNING, started_at=self._now)
+        self._tell(run, phase=Phase.RUNNING, started_at=self._now, **changes)
         if script.lasts is not None:
             ending = Ending.SIGNALLED if script.signal else Ending.EXITED
             code = 0 if script.signal else script.exit_code
@@ -268,7 +268,8 @@ class FakeEngine:
             )
 
     def _tell(self, run: _Run, **changes: Any) -> None:
-        run.seen = replace(run.seen, **changes)
+        if changes:
+            run.seen = replace(run.seen, **changes)
         for feed in self._feeds:
             feed.put(run.attempt.pod_id)
 
