@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -81,8 +82,11 @@ class MetaServicer:
         one, many = kind.title, f"{kind.title}s"
         self._watch_answer = answers[f"Watch{one}"]
         self._watch_many_answer = answers[f"Watch{many}"]
+        self._selection = lru_cache(256)(partial(_Selection.of, kind))
         self._changes = f"{kind.kind}_changes"
         self._lists = Answers(collection.store)
+        # What requests without a mask are shown, by view.
+        self._unmasked = {view: kind.views.projection(kind.message, view, ()) for view in kind.views.fields}
         # What watches of the same query are told, worked out once and serialized once.
         self._steps: Memo[Step] = Memo()
         self._moves: Memo[Move] = Memo()
@@ -337,8 +341,10 @@ class MetaServicer:
     # -- requests
 
     def _projection(self, request: Any) -> Projection[Any]:
-        mask = request.field_mask.paths if request.HasField("field_mask") else ()
-        return self._kind.views.projection(self._kind.message, request.view, mask)
+        view: int = request.view
+        if not request.HasField("field_mask") and view in self._unmasked:
+            return self._unmasked[view]
+        return self._kind.views.projection(self._kind.message, view, request.field_mask.paths)
 
     def _qualified(self, name: str, path: str) -> None:
         if self._kind.pattern.qualified(name):
@@ -348,7 +354,8 @@ class MetaServicer:
         raise InvalidArgument.at(path, f"{name!r} is not of the form {self._kind.pattern.template}")
 
     def _query(self, request: Any) -> _Selection:
-        return _Selection.of(self._kind, request)
+        parent = request.parent if self._kind.parent is not None else ""
+        return self._selection(parent, request.filter, request.order_by)
 
     def _put(self, target: Any, projection: Projection[Any], body: bytes) -> None:
         getattr(target, self._kind.kind).MergeFromString(projection.bytes(body))
@@ -365,13 +372,14 @@ class _Selection:
     fingerprint: str
 
     @classmethod
-    def of(cls, kind: MetaKind, request: Any) -> _Selection:
-        """Raises InvalidArgument."""
-        parent = _parent(kind, request.parent) if kind.parent is not None else None
-        filter = kind.dialect.parse(request.filter)
-        ordering = order_by.parse(request.order_by, kind.schema)
-        text = sqlish_print.text(filter, kind.schema)
-        return cls(kind, parent, filter, ordering, fingerprint(kind.kind, parent or "-", text, str(ordering)))
+    def of(cls, kind: MetaKind, parent: str, filter: str, order: str) -> _Selection:
+        """`parent` is that of a request, which kinds without parents do not have. Raises
+        InvalidArgument."""
+        below = _parent(kind, parent) if kind.parent is not None else None
+        node = kind.dialect.parse(filter)
+        ordering = order_by.parse(order, kind.schema)
+        text = sqlish_print.text(node, kind.schema)
+        return cls(kind, below, node, ordering, fingerprint(kind.kind, below or "-", text, str(ordering)))
 
     def request(self, size: int, token: str, *, max_bytes: int | None = MAX_PAGE_BYTES) -> PageRequest:
         cursor = page_tokens.decode(token, self.fingerprint, self.ordering) if token else None

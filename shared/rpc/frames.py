@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def varint(number: int) -> bytes:
     """A non-negative integer as protobuf writes it."""
     if number < 0x80:

@@ -81,8 +81,7 @@ class Pipeline:
             code = failed.code
             raise StatusError(failed) from error
         finally:
-            self._metrics.took(method, transport, time.perf_counter() - started)
-            self._metrics.ended(method, transport, code)
+            self._metrics.answered(method, transport, code, time.perf_counter() - started)
 
     async def stream(
         self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str, limit: Limit

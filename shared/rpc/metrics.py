@@ -26,7 +26,7 @@ class RpcMetrics(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._calls: dict[tuple[_Key, StatusCode], int] = {}
+        self._calls: dict[_Key, dict[StatusCode, int]] = {}
         self._took: dict[_Key, tuple[list[int], list[float]]] = {}
         self._messages: dict[_Key, list[int]] = {}
         registry.register(self)
@@ -36,13 +36,8 @@ class RpcMetrics(Collector):
         """Holds one number, how many messages streams of the method have sent: add to it."""
         return self._messages.setdefault((method.service, method.name, transport), [0])
 
-    def ended(self, method: Method, transport: str, code: StatusCode) -> None:
-        """A call, of whatever kind, ended."""
-        key = ((method.service, method.name, transport), code)
-        self._calls[key] = self._calls.get(key, 0) + 1
-
-    def took(self, method: Method, transport: str, seconds: float) -> None:
-        """A unary call did."""
+    def answered(self, method: Method, transport: str, code: StatusCode, seconds: float) -> None:
+        """A unary call ended, and took so long."""
         key = (method.service, method.name, transport)
         found = self._took.get(key)
         if found is None:
@@ -50,6 +45,15 @@ class RpcMetrics(Collector):
         counts, total = found
         counts[bisect_left(_BUCKETS, seconds)] += 1
         total[0] += seconds
+        self._count(key, code)
+
+    def ended(self, method: Method, transport: str, code: StatusCode) -> None:
+        """A stream ended."""
+        self._count((method.service, method.name, transport), code)
+
+    def _count(self, key: _Key, code: StatusCode) -> None:
+        ends = self._calls.setdefault(key, {})
+        ends[code] = ends.get(code, 0) + 1
 
     def collect(self) -> Iterable[Metric]:
         calls = CounterMetricFamily(
@@ -57,8 +61,9 @@ class RpcMetrics(Collector):
             "Calls that ended, by method, transport and gRPC code.",
             labels=["service", "method", "transport", "code"],
         )
-        for (key, code), count in self._calls.items():
-            calls.add_metric([*key, code.name], count)
+        for key, ends in self._calls.items():
+            for code, count in ends.items():
+                calls.add_metric([*key, code.name], count)
         seconds = HistogramMetricFamily(
             "roundhouse_rpc_seconds",
             "How long unary calls took.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
@@ -181,16 +182,17 @@ class GrpcServer:
 
 
 def _metadata(context: Any) -> MetadataDict:
-    found: dict[str, str] = {}
-    repeated = []
-    for key, value in context.invocation_metadata() or ():
-        if key in found:
-            repeated.append(key)
-        elif isinstance(value, str):
-            found[key] = value
+    given = [pair for pair in context.invocation_metadata() or () if isinstance(pair[1], str)]
+    # Of each name the first counts.
+    found: dict[str, str] = dict(reversed(given))
+    repeated = [] if len(found) == len(given) else _repeated(key for key, _ in given)
     # Settled here, so that an error's trailer and the log agree.
     found[REQUEST_ID] = request_id(found)
     return MetadataDict(found, repeated)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _parse(method: Method, data: bytes) -> Message:

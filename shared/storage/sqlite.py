@@ -215,10 +215,10 @@ class SqliteStore(Store):
                     walk, chosen = await self._reading().long(partial(choose, walk=walk)), True
                 rows = await self._reading().long(partial(past_page, walk=walk, piece=piece))
             for row in rows:
-                yield Record(kind, *row[:5])
-            if len(rows) < size:
-                return
+                yield Record._make((kind, *row[:5]))
             rest = None if rest is None else rest - size
+            if len(rows) < size or rest == 0:
+                return
             key, inclusive = key_of(rows[-1]), False
             # Pages that were read on the event loop gave nobody else a turn.
             await asyncio.sleep(0)
