@@ -39,7 +39,7 @@ BEHIND: Final = 1 << 20
 _AGAIN: Final = 1 << 16
 # Pieces that wait for a slow browser.
 _QUEUED: Final = 4
-_ENDS: Final = {
+ENDS: Final = {
     grpc.StatusCode.UNAUTHENTICATED: "signed-out",
     grpc.StatusCode.PERMISSION_DENIED: "denied",
     grpc.StatusCode.NOT_FOUND: "gone",
@@ -113,7 +113,7 @@ class _Following:
                 await self._aftermath()
                 return
             except CallFailed as error:
-                reason = _ENDS.get(error.failure.code)
+                reason = ENDS.get(error.failure.code)
                 if reason is not None:
                     await self._send("end", {"reason": reason})
                     return

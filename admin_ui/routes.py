@@ -30,6 +30,7 @@ from admin_ui.views import (
     job_detail,
     job_edit,
     job_logs,
+    job_logs_together,
     job_pod_bulk,
     job_pods,
     job_pools,
@@ -179,6 +180,8 @@ def _jobs() -> tuple[Route, ...]:
         Route("POST", f"{one}/edit", "jobs.edit.submit", "jobs.update", job_edit.save),
         *_job_writes(one),
         *_job_pods(f"{one}/pods"),
+        Route("GET", f"{one}/logs", "job_pods.together", "pods.log", job_logs_together.page),
+        Route("GET", f"{one}/logs/live", "job_pods.together.live", "pods.log", job_logs_together.live),
     )
 
 
