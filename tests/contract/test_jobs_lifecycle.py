@@ -503,6 +503,15 @@ async def test_what_the_contract_accepts(yard: Yard) -> None:
     assert await job.patch(spec) == "1-1-1"
 
 
+async def test_the_largest_job(yard: Yard) -> None:
+    job = await yard.job(count=1)
+    wanted = job.ask(pb.GetReplaceJobDiffRequest, spec=yard.spec(count=100_000))
+    diff = await yard.call("GetReplaceJobDiff", wanted)
+    assert (spans(diff.instances_added), spans(diff.instances_unchanged)) == ([(1, 100_000)], [(0, 1)])
+    wanted.spec.instance_count += 1
+    await yard.fails(INVALID, "GetReplaceJobDiff", wanted, "spec.instance_count", "100000")
+
+
 async def test_metadata_that_means_nothing_is_ignored(yard: Yard) -> None:
     job = await yard.job(count=1)
     metadata = (
