@@ -160,6 +160,15 @@ async def test_kills_at_any_time_double_and_forget_nothing(home: Path) -> None:
         assert living("sleep 8400") == []
 
 
+async def test_a_connection_that_broke_is_replaced_at_once(home: Path) -> None:
+    """Though its reader has not noticed yet."""
+    async with opened(home) as runtime:
+        link = runtime._keeper._link
+        assert link is not None
+        link._writer.transport.abort()
+        assert await runtime.attempts() == []
+
+
 async def test_many_that_start_it_at_once_get_one(home: Path) -> None:
     runtimes = [ProcessRuntime(home, NODE) for _ in range(5)]
     await asyncio.gather(*(runtime.open() for runtime in runtimes))

@@ -82,6 +82,8 @@ class KeeperClient:
             if self._closed:
                 raise RuntimeUnavailable("the runtime is closed")
             if self._link is None or self._link.gone:
+                if self._link is not None:
+                    await self._link.close()
                 self._link = None
                 link = _Link(*await self._connect_or_start())
                 try:
@@ -183,11 +185,13 @@ class _Link:
         self._writer = writer
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
+        # A write has failed: the reader need not have noticed yet.
+        self._broken = False
         self._task = asyncio.create_task(self._listen(), name="keeper's answers")
 
     @property
     def gone(self) -> bool:
-        return self._task.done()
+        return self._broken or self._task.done()
 
     async def close(self) -> None:
         self._task.cancel()
@@ -206,6 +210,7 @@ class _Link:
         except TimeoutError:
             raise RuntimeUnavailable(f"the keeper did not answer within {_ANSWER:g} s") from None
         except ConnectionError as error:
+            self._broken = True
             raise _Gone(f"the keeper is gone: {error}") from error
         finally:
             self._waiting.pop(id, None)
