@@ -270,7 +270,7 @@ def shown(pods: Iterable[Pod]) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def eventually(check: Any, *, patience: float = 20.0) -> Any:
+async def eventually(check: Any, *, patience: float = 60.0) -> Any:
     """The first true answer of an async function, which is asked until the patience ends."""
     answer = None
     try:

@@ -495,10 +495,13 @@ async def test_the_cluster_is_known_by_its_system_namespace(cluster: Kube, tmp_p
     assert found.source == f"kubernetes:{found.id}"
 
 
-async def test_a_missing_permission_is_named(cluster: Kube, tmp_path: Path) -> None:
-    cluster.server.forbidden.add(("list", "replicasets"))
+@pytest.mark.parametrize("verb", ["list", "watch"])
+async def test_a_missing_permission_is_named(cluster: Kube, tmp_path: Path, verb: str) -> None:
+    cluster.server.forbidden.add((verb, "replicasets"))
     async with api(cluster, tmp_path) as reading:
-        with pytest.raises(PermissionDenied, match=r"cluster 'test'.*cannot list resource \"replicasets\""):
+        with pytest.raises(
+            PermissionDenied, match=rf"'test'.*cannot {verb} resource \"replicasets\""
+        ):
             await reached("test", "", reading)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -128,6 +128,19 @@ class KubernetesApi:
     async def watch(self, path: str, version: str) -> AsyncGenerator[Event, None]:
         """What happens after `version`, until the server ends it, as it does every few minutes. An event
         that is cut off does not come."""
+        splitter = Splitter()
+        async with self._watching(path, version) as answer:
+            async for chunk in answer.content.iter_any():
+                for _, line in splitter.feed(chunk):
+                    yield _event(line)
+
+    async def may_watch(self, path: str, version: str) -> None:
+        """Raises PermissionDenied when we may not."""
+        async with self._watching(path, version):
+            pass
+
+    @asynccontextmanager
+    async def _watching(self, path: str, version: str) -> AsyncIterator[aiohttp.ClientResponse]:
         seconds = random.randint(*self._watch_seconds)
         params = [
             ("watch", "1"),
@@ -136,11 +149,8 @@ class KubernetesApi:
             ("timeoutSeconds", str(seconds)),
         ]
         timeout = aiohttp.ClientTimeout(total=seconds + _GRACE, sock_connect=_CONNECT)
-        splitter = Splitter()
         async with self._answer(path, params, timeout) as answer:
-            async for chunk in answer.content.iter_any():
-                for _, line in splitter.feed(chunk):
-                    yield _event(line)
+            yield answer
 
     @asynccontextmanager
     async def _answer(
@@ -200,14 +210,16 @@ async def _request(
 
 
 async def served(api: KubernetesApi, resource: Resource) -> str:
-    """The path under which the server has a resource that we may list; empty when it has none. Raises
-    PermissionDenied and whatever else the API's methods do."""
+    """The path under which the server has a resource that we may list and watch; empty when it has none.
+    Raises PermissionDenied and whatever else the API's methods do."""
     for path in resource.paths:
         try:
-            async for _ in api.pages(path, size=1):
-                return path
+            async with aclosing(api.pages(path, size=1)) as pages:
+                page = await anext(pages)
         except NotFound:
             continue
+        await api.may_watch(path, page.version)
+        return path
     return ""
 
 

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 # Seconds: a watch that ends sooner and brought nothing is no good sign.
 _SHORT: Final = 1.0
 _LARGEST_PAGE: Final = 16_000
+_CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
 
 class Sink(Protocol):
@@ -93,7 +94,7 @@ class Reflector:
                     await self._backoff.wait()
 
     async def _take(self, event: Event) -> None:
-        if event.type != "BOOKMARK":
+        if event.type in _CHANGES:
             await self._sink.changed(event)
         self._version = event.version or self._version
         self._backoff.reset()

@@ -56,12 +56,12 @@ class Pods:
 
     async def replace(self, objects: AsyncIterator[Object]) -> None:
         """Raises CallFailed; nothing was changed then."""
-        # What is still under way would undo what comes now.
-        await self._push.drain()
-        self._waiting.clear()
-        self._syncing = True
         alone: set[str] = set()
+        self._syncing = True
         try:
+            # What is still under way would undo what comes now.
+            await self._push.drain()
+            self._waiting.clear()
             async with aclosing(self._listed(objects, alone)) as pods:
                 result = await self._feed.sync(pods)
         finally:
@@ -71,8 +71,9 @@ class Pods:
         log.info("synced", extra={"cluster": self._feed.cluster_id, **counts})
         if result.refused:
             tell_refused(result.refusals, result.refused, self._feed.source)
-        for above in list(self._waiting):
-            await self.arrived(above)
+        for above, waiting in list(self._waiting.items()):
+            if all(self._owners.top(one) is not None for one in waiting.values()):
+                await self.arrived(above)
 
     async def _listed(self, objects: AsyncIterator[Object], alone: set[str]) -> AsyncGenerator[Pod, None]:
         async for found in objects:
@@ -96,8 +97,12 @@ class Pods:
 
     async def arrived(self, above: str) -> None:
         """An owner is known from now on. Raises CallFailed."""
-        if not self._syncing:
-            for found in self._waiting.pop(above, {}).values():
+        for found in list(self._waiting.get(above, {}).values()):
+            # What is listed now comes with its owner, or waits until the list is through.
+            if self._syncing:
+                return
+            # It may have changed or gone while another one was sent.
+            if self._waiting.get(above, {}).get(uid(found)) is found:
                 pod = self._read(found)
                 if pod is not None:
                     await self._push.upsert(pod)
