@@ -72,6 +72,13 @@ def check(config: Config) -> None:
     if "%" in str(config.data.absolute()):
         # The supervisor's configuration would take it for a variable.
         raise InvalidArgument.at("--data", f"{config.data.absolute()} must not contain %")
+    runs_pods = config.enabled("jobs") and config.jobs_runtime == "process"
+    if runs_pods and not config.jobs_allow_root and os.geteuid() == 0:
+        raise InvalidArgument.at(
+            "ROUNDHOUSE_JOBS_ALLOW_ROOT",
+            "pods of jobs would run as root, who may do anything to this host; start this as another user, "
+            "set it to true, as `make run-all` does, or leave jobs out with --only",
+        )
     if config.tls_cert and not config.tls_ca:
         raise InvalidArgument.at(
             "ROUNDHOUSE_TLS_CA", "must name the authority of tls_cert, for the console and this command"
