@@ -65,6 +65,8 @@ _OPERATIONS: Final = {
     admin_pb2.Difference.UPDATE: "update",
     admin_pb2.Difference.DELETE: "delete",
 }
+# What a job has: written with it, it says less than the job.
+_OF_JOBS: Final = frozenset({"configuration", "workflow", "job_pod"})
 # Longer values are cut: the raw view has them whole.
 MAX_VALUE: Final = 240
 # What the server sets with every write: it says nothing beside a change of anything else.
@@ -131,7 +133,12 @@ def of_audit(entry: admin_pb2.AuditEntry) -> Entry:
         if change.kind != "claim"
     )
     # What came or went says more than what changed by it, and a lease more than what it holds.
-    objects = tuple(sorted(objects, key=lambda one: (one.operation == "update", one.kind == "exporter")))
+    objects = tuple(
+        sorted(
+            objects,
+            key=lambda one: (one.kind in _OF_JOBS, one.operation == "update", one.kind == "exporter"),
+        )
+    )
     return _entry(entry, objects[0].operation if objects else "", objects=objects)
 
 
