@@ -28,8 +28,8 @@ from shared.rpc.client import CallFailed, Failure
 # Tokens that end within this time are worth a word.
 SOON: Final = timedelta(days=3)
 RECENT: Final = 8
-# A jobs service notes every step of every pod: what people did is looked for among so many writes.
-STEPS: Final = "controller:job:reconcile"
+# Every step of every pod is noted, and its copy: what people did is looked for among so many writes.
+STEPS: Final = {JOBS: "controller:job:reconcile", PODS: "pods-service:jobs:follow"}
 AMONG: Final = 200
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -134,7 +134,7 @@ async def _recent(request: web.Request) -> list[Entry] | Failure:
     """The last writes of all services. A service that does not answer is left out, unless none does."""
     caller = render.caller(request)
     asked = (
-        Records(caller, service).audit(page_size=AMONG if service == JOBS else RECENT)
+        Records(caller, service).audit(page_size=AMONG if service in STEPS else RECENT)
         for service in caller.clients.endpoints
     )
     answers = await asyncio.gather(*map(_attempt, asked))
@@ -146,7 +146,7 @@ async def _recent(request: web.Request) -> list[Entry] | Failure:
         history.of_audit(entry)
         for answer in known
         for entry in answer.entries
-        if entry.author.action != STEPS
+        if entry.author.action not in STEPS.values()
     ]
     return sorted(entries, key=lambda entry: entry.at or _LONG_AGO, reverse=True)[:RECENT]
 

@@ -23,8 +23,8 @@ LOOKED_THROUGH: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A job of which a pod waits, and why that one does."""
+class Troubled:
+    """A job of which a pod waits or has failed, and why that one does."""
 
     job: presenter.Job
     why: str
@@ -32,13 +32,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """`counts`: jobs by word. `going`: roll-outs. `failed`: jobs whose last roll-out failed. `queued`: pods
-    that wait for room."""
+    """`counts`: jobs by word. `going`: roll-outs. `failed`: jobs whose last roll-out failed. `crashing`: jobs
+    with pods that end by themselves. `queued`: pods that wait for room."""
 
     counts: dict[str, int]
     going: int
     failed: list[presenter.Job]
-    waiting: list[Waiting]
+    crashing: list[Troubled]
+    waiting: list[Troubled]
     queued: int
 
     @property
@@ -49,13 +50,14 @@ class Glance:
 async def load(request: web.Request) -> Glance:
     """Raises CallFailed."""
     calls = jobs.jobs(request)
-    counts, going, failed, (waiting, queued) = await asyncio.gather(
+    counts, going, failed, (crashing, _), (waiting, queued) = await asyncio.gather(
         asyncio.gather(*(calls.count(f"state IN ({_list(STATES[word])})") for word in COUNTED)),
         _going(calls),
         _failed(calls),
-        _waiting(calls),
+        _with_pods(calls, "POD_STATE_FAILED"),
+        _with_pods(calls, "POD_STATE_PENDING"),
     )
-    return Glance(dict(zip(COUNTED, counts, strict=True)), going, failed, waiting, queued)
+    return Glance(dict(zip(COUNTED, counts, strict=True)), going, failed, crashing, waiting, queued)
 
 
 async def _going(calls: Jobs) -> int:
@@ -80,16 +82,20 @@ async def _failed(calls: Jobs) -> list[presenter.Job]:
     return [presenter.row(job) for job in present[:NAMED]]
 
 
-async def _waiting(calls: Jobs) -> tuple[list[Waiting], int]:
-    filter = 'status.state = "POD_STATE_PENDING"'
+async def _with_pods(calls: Jobs, state: str) -> tuple[list[Troubled], int]:
+    """Some jobs that have pods in the state, and how many pods are."""
+    filter = f'status.state = "{state}"'
     found = await calls.records.page(admin_pb2.ListRequest(kind=POD, filter=filter, page_size=LOOKED_THROUGH))
     pods = {pod.job: pod for pod in (stored.Pod.FromString(one.body.value) for one in found.objects)}
     known = await calls.named(list(pods)[:NAMED])
-    told = [Waiting(presenter.row(job), why(pods[job.id])) for job in known.values()]
+    told = [Troubled(presenter.row(job), why(pods[job.id])) for job in known.values()]
     return told, found.total_size
 
 
 def why(pod: stored.Pod) -> str:
+    container = pod.status.containers_status[0] if pod.status.containers_status else None
+    if container is not None and container.terminationStatus.exit_code:
+        return f"exit {container.terminationStatus.exit_code}"
     return pod.status.message or pod.status.reason or "it waits for room"
 
 
