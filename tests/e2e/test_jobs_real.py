@@ -164,7 +164,7 @@ _MEMORY = f"exec {shlex.quote(sys.executable)} -S -c 'bytearray(1 << 31)'"
         pytest.param(without_shell("/no/such/file"), LAUNCH, "No such file", 0, "", id="no such file"),
         pytest.param(without_shell("/etc"), LAUNCH, "denied", 0, "", id="a folder"),
         pytest.param(without_shell(""), LAUNCH, "", 0, "", id="an empty name"),
-        pytest.param(without_shell("true", "x" * 3_000_000), LAUNCH, "too long", 0, "", id="arguments too long"),
+        pytest.param(without_shell("/bin/true", "x" * 3_000_000), LAUNCH, "too long", 0, "", id="arguments too long"),
         pytest.param(
             pod("true", environment=[{"name": "BIG", "value": "x" * 3_000_000}]), LAUNCH, "too long", 0, "",
             id="environment too long",
