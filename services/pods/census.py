@@ -108,7 +108,9 @@ class Counting:
         where = [Condition("source", "=", source)]
         if namespaces is not None:
             where.append(Condition("namespace", "in", tuple(sorted(namespaces))))
-        newest = Query(POD, where=tuple(where), order=(Order("updated_at", descending=True),), limit=1)
+        order = (Order("updated_at", descending=True),)
+        # One direction throughout, as an index has.
+        newest = Query(POD, where=tuple(where), order=order, name_descending=True, limit=1)
         async with aclosing(self._store.scan(newest)) as records:
             async for record in records:
                 return pb.StoredPod.FromString(record.body).updated_at

@@ -123,7 +123,8 @@ class Table:
     def create_indexes(self, connection: sqlite3.Connection) -> None:
         t = self.versions
         connection.execute(f"CREATE UNIQUE INDEX {t}_closed ON {t} (name, until) WHERE until IS NOT NULL")
-        connection.execute(f"CREATE INDEX {self.by_closed} ON {t} (until) WHERE until IS NOT NULL")
+        # With the revision: a page of the past passes over all that came and went since, unread.
+        connection.execute(f"CREATE INDEX {self.by_closed} ON {t} (until, revision) WHERE until IS NOT NULL")
         for path in self.paths:
             if path.columns:
                 also = f" AND {path.also}" if path.also else ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from tests.process import Process, started, token
 # Pods that every write changes, all in one revision: in one snapshot they agree.
 GROUP = 50
 Read = Callable[[Any], Awaitable[None]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 GROUP_FROM, EXTRA_FROM = 10_000_000, 20_000_000
 MEGABYTE = 1 << 20
 
@@ -60,7 +63,7 @@ async def fill(data: Path, count: int) -> None:
 class Suite:
     """The process, with somebody who writes and somebody who asks all the time."""
 
-    def __init__(self, process: Process, bearer: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, process: Process, bearer: str, channel: grpc.aio.Channel, echo: Streams) -> None:
         self.process = process
         self.headers = {"Authorization": f"Bearer {bearer}"}
         self.metadata = (("authorization", f"Bearer {bearer}"),)
@@ -68,6 +71,9 @@ class Suite:
         self.feeds = PodFeedServiceStub(channel)
         self.written = 0
         self.latencies: list[float] = []
+        # Of a process that does nothing else than to answer.
+        self.idle: list[float] = []
+        self.echo, self.beside = echo
 
     @property
     def resident(self) -> int:
@@ -89,11 +95,17 @@ class Suite:
             await asyncio.sleep(0.02)
 
     async def ask(self) -> None:
+        """Asks the process, and whoever else of this machine stands still now and then."""
         query = RawQuery(query=f"Pod ID:{id_of(1)}")
         while True:
             began = time.perf_counter()
             await self.pods.GetPods(query, metadata=self.metadata)
-            self.latencies.append(time.perf_counter() - began)
+            asked = time.perf_counter()
+            self.latencies.append(asked - began)
+            self.beside.write(b"\n")
+            await self.beside.drain()
+            await self.echo.readline()
+            self.idle.append(time.perf_counter() - asked)
             await asyncio.sleep(0.01)
 
     async def over_http(self, read: Read) -> None:
@@ -114,8 +126,12 @@ async def test_a_large_export_while_pods_are_written(
 ) -> None:
     count = scale(10_000, 200_000)
     await fill(tmp_path, count)
-    async with started("pods", tmp_path) as process, grpc.aio.insecure_channel(process.target) as channel:
-        suite = Suite(process, await token(tmp_path, "admin"), channel)
+    async with (
+        started("pods", tmp_path) as process,
+        grpc.aio.insecure_channel(process.target) as channel,
+        idle_process() as echo,
+    ):
+        suite = Suite(process, await token(tmp_path, "admin"), channel, echo)
         # What a first export leaves behind is not growth.
         await suite.over_http(ignore)
         tasks = [asyncio.create_task(work) for work in (suite.write(), suite.ask())]
@@ -130,7 +146,27 @@ async def test_a_large_export_while_pods_are_written(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if soak:
-        assert sorted(suite.latencies)[int(len(suite.latencies) * 0.99)] < 0.05
+        # Less what an idle process takes at the same time: a machine that others use stands still itself.
+        assert p99(suite.latencies) - p99(suite.idle) < 0.05
+
+
+def p99(found: list[float]) -> float:
+    return sorted(found)[int(len(found) * 0.99)]
+
+
+@asynccontextmanager
+async def idle_process() -> AsyncIterator[Streams]:
+    """Answers each line with itself."""
+    program = "import sys\nfor line in sys.stdin.buffer: sys.stdout.buffer.write(line); sys.stdout.flush()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield process.stdout, process.stdin
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def ignore(item: Any) -> None:

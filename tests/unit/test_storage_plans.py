@@ -145,6 +145,9 @@ def test_past_pages_search_what_was_closed_since(connection: sqlite3.Connection,
     assert explain(connection, closed)[0] == (
         f"SEARCH {table.versions} USING INDEX {table.versions}_by_until (until>?)"
     )
+    # What came after that revision is passed over without being read.
+    since = plan_count(table, Query("item")).count_then(7)[1]
+    assert explain(connection, since)[0].startswith(f"SEARCH {table.versions} USING COVERING INDEX")
 
 
 @pytest.mark.parametrize(
