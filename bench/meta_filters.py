@@ -65,7 +65,8 @@ def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
 async def _collection(folder: Path, indexed: tuple[str, ...]) -> Collection[Any]:
     schema = DescriptorSchema(REGIONS.message.DESCRIPTOR, names=REGIONS.names, indexed=indexed)
     whole: Definition[Any] = definition(REGIONS, CatalogueRules(REGIONS, time.time_ns, str))
-    changed = replace(whole, schema=schema, parse_filter=Sqlish(schema).parse)
+    covering = tuple(name for name in whole.covering if name in indexed)
+    changed = replace(whole, schema=schema, parse_filter=Sqlish(schema).parse, covering=covering)
     store = factory.build("sqlite", "meta", [changed.storage()], data=folder)
     await store.open()
     await meta_seed.fill(store, _ROWS)
