@@ -60,11 +60,12 @@ def cluster_id(text: str, field: str) -> str:
     return found
 
 
-def source(text: str, field: str) -> str:
-    """Raises InvalidArgument when it is too long, holds what is not printable, or is one of our own."""
+def source(text: str, field: str, *, own: bool = False) -> str:
+    """Raises InvalidArgument when it is too long, holds what is not printable, or, unless `own`, is one
+    of this installation."""
     if len(text) > MAX_SOURCE or not text.isprintable():
         raise InvalidArgument.at(field, f"must be at most {MAX_SOURCE} printable characters")
-    if text.startswith(OWN):
+    if text.startswith(OWN) and not own:
         raise InvalidArgument.at(field, f"must not begin with {OWN}, as those of this installation do")
     return text
 

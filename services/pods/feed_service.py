@@ -100,7 +100,8 @@ def _event(event: pb.PodEvent, where: str) -> Event:
         faults.pod_id(event.pod, f"{where}pod.")
     else:
         faults.check_pod(event.pod, f"{where}pod.")
-    return Event(event.action, event.pod, faults.source(event.source, f"{where}source") or IMPORT)
+    source = faults.source(event.source, f"{where}source", own=event.action == pb.REMOVE)
+    return Event(event.action, event.pod, source or IMPORT)
 
 
 async def _synced(items: AsyncIterator[pb.SyncItem], cluster: str) -> AsyncIterator[Pod]:

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import grpc
 
 from services.pods.jobs_client import Jobs
-from shared.errors import ApiError
+from shared.errors import ApiError, Unavailable
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.pods.v1 import pods_pb2 as pb
 from shared.rpc.client import CallFailed
@@ -41,7 +41,10 @@ _LOOK: Final = 0.1
 # Seconds after which a token is stored though nothing else has changed.
 _REST: Final = 30.0
 _BY: Final = Author("pods-service", "pods-service:jobs:follow")
+# Messages that wait while others are written.
+_AHEAD: Final = 16
 Change = Put | Delete
+_Answer = admin_pb2.WatchResponse
 
 
 @dataclass
@@ -52,6 +55,10 @@ class Batch:
     current: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     revision: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.current) + len(self.removed)
 
 
 @dataclass
@@ -96,7 +103,7 @@ class _Known:
 
 @dataclass
 class _Set:
-    """A change set on its way. `snapshot`: what it does not name is gone."""
+    """Change sets on their way. `snapshot`: what they do not name is gone; `written`: some of it is."""
 
     snapshot: bool = False
     batch: Batch = field(default_factory=Batch)
@@ -106,9 +113,11 @@ class _Set:
     def add(self, changes: Sequence[admin_pb2.WatchChange]) -> None:
         for change in changes:
             if change.WhichOneof("change") == "current":
+                self.batch.removed.discard(change.current.name)
                 self.batch.current[change.current.name] = change.current.body.value
                 self.batch.revision = max(self.batch.revision, change.current.revision)
             else:
+                self.batch.current.pop(change.removed, None)
                 self.batch.removed.add(change.removed)
 
 
@@ -192,16 +201,39 @@ class Follower:
         token = state.resume_token if state.rules == self._rules and not self._anew else ""
         self._at, self._written_at = state.revision, time.monotonic()
         self._set = _Set(snapshot=not token)
-        async with aclosing(self._jobs.watch(self._kind, token)) as answers:
-            async for answer in answers:
-                self._behind()
-                if answer.is_hard_reset:
-                    self._set = _Set(snapshot=True, written=self._set.written)
-                self._set.add(answer.changes)
-                if answer.is_current:
-                    await self._finish(answer)
-                elif len(self._set.batch.current) + len(self._set.batch.removed) >= PART:
-                    await self._take_part()
+        queue: asyncio.Queue[_Answer | Exception] = asyncio.Queue(_AHEAD)
+        reader = asyncio.create_task(self._listen(token, queue))
+        try:
+            while True:
+                answer = await queue.get()
+                if isinstance(answer, Exception):
+                    raise answer
+                await self._take(answer, more=not queue.empty())
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _listen(self, token: str, queue: asyncio.Queue[_Answer | Exception]) -> None:
+        """While one thing is written the next ones come, and are written together then."""
+        try:
+            async with aclosing(self._jobs.watch(self._kind, token)) as answers:
+                async for answer in answers:
+                    await queue.put(answer)
+            await queue.put(Unavailable("the watch ended"))
+        except Exception as error:
+            await queue.put(error)
+
+    async def _take(self, answer: _Answer, *, more: bool) -> None:
+        """`more` waits already: sets that follow on each other make one."""
+        self._behind()
+        if answer.is_hard_reset:
+            self._set = _Set(snapshot=True, written=self._set.written)
+        self._set.add(answer.changes)
+        full = self._set.batch.size >= PART
+        if answer.is_current and (full or not more):
+            await self._finish(answer)
+        elif full and not answer.is_current:
+            await self._take_part()
 
     async def _read(self) -> _Known:
         record = await self._store.get(FOLLOWED.name, self._kind)
@@ -227,7 +259,7 @@ class Follower:
     async def _planned(self) -> list[Change]:
         """For what has come of the set."""
         batch, self._set.batch = self._set.batch, Batch()
-        if not batch.current and not batch.removed:
+        if not batch.size:
             return []
         plan = await self._copy.plan(batch)
         if self._set.snapshot:
@@ -245,7 +277,7 @@ class Follower:
             raise _Overtaken
         await self._write_parts(await self._planned())
 
-    async def _finish(self, answer: admin_pb2.WatchResponse) -> None:
+    async def _finish(self, answer: _Answer) -> None:
         """The set is whole."""
         if self._late:
             if answer.revision > self._known.state.revision:
@@ -279,7 +311,7 @@ class Follower:
             await self._commit(changes[start : start + COMMIT], state)
             self._set.written = True
 
-    async def _write_end(self, changes: Sequence[Change], answer: admin_pb2.WatchResponse) -> None:
+    async def _write_end(self, changes: Sequence[Change], answer: _Answer) -> None:
         """Raises Conflict when another process was faster."""
         quiet = not changes and not self._set.written and not self._set.snapshot
         if quiet and time.monotonic() - self._written_at < _REST:
