@@ -67,7 +67,20 @@ def progress(draft: Draft, workflow: pb.Workflow, rollout: Rollout | None) -> st
         found.num_instances_failed = before.num_instances_failed
         found.num_instances_remaining = before.num_instances_remaining
         found.instances_current.extend(before.instances_current)
+    found.update_time = max(found.update_time, _came_further(draft, found))
     return found
+
+
+def _came_further(draft: Draft, status: stateless.WorkflowStatus) -> str:
+    """When the workflow did so the last time, beside changes of its state. Such texts can be compared."""
+    before = draft.job.workflow_status
+    if before.creation_time != status.creation_time:
+        return ""
+    return before.update_time if _numbers(before) == _numbers(status) else moments.text(draft.now)
+
+
+def _numbers(status: stateless.WorkflowStatus) -> tuple[int, int, list[int]]:
+    return status.num_instances_completed, status.num_instances_failed, list(status.instances_current)
 
 
 # -- what is told of it

@@ -153,7 +153,7 @@ async def assemble(
             Api(title, methods_of(service, servicer, PERMISSIONS, rules=rules), STYLE)
             for title, service, servicer, rules in served
         ],
-        on_scrape=[States(store, metrics).count],
+        on_scrape=[States(store, metrics, clock).count],
         on_stop=[logs.stop],
     )
 

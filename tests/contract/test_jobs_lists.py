@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.peloton.api.v1alpha.pod.svc.pod_svc_pb2 import RestartPodRequest
 from shared.pb.peloton.api.v1alpha.query import query_pb2
-from tests.contract.jobs_yard import Job, Yard, opened, span, until
+from tests.contract.jobs_yard import STARTING, Job, Yard, opened, span, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-lists")]
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -118,6 +119,43 @@ async def test_metrics_count_jobs_and_pods_by_state(tmp_path_factory: pytest.Tem
         assert float(passes) >= 3
         await job.delete()
         assert await numbers('jobs{state="running"}', running, killed) == ["0.0"] * 3
+
+
+async def test_a_roll_out_that_is_stuck_is_counted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with opened(tmp_path_factory.mktemp("own")) as yard:
+
+        async def stale() -> float:
+            async with yard.http.get(f"{yard.service.url}/metrics") as answer:
+                return float(
+                    re.findall(r"^roundhouse_jobs_stale_workflows (.*)$", await answer.text(), re.M)[0]
+                )
+
+        job = await yard.job("slow start", 2, create_spec=stateless.CreateSpec(batch_size=1), settle=False)
+        await job.until_flying(0, state=STARTING)
+        begun = (await job.workflow()).status
+        assert begun.creation_time == begun.update_time
+        await yard.advance(30)
+        # The next instance is taken: that is progress, though the state is the same.
+        found = (await job.until_flying(1, state=STARTING)).status
+        assert found.update_time > begun.update_time and found.state == begun.state
+        await yard.advance(30)
+        await job.until_over()
+        pods = yard.spec(count=1)
+        label = pods.default_spec.constraint.label_constraint
+        pods.default_spec.constraint.type = pod_pb2.Constraint.CONSTRAINT_TYPE_LABEL
+        label.kind = pod_pb2.LabelConstraint.LABEL_CONSTRAINT_KIND_HOST
+        label.condition = pod_pb2.LabelConstraint.LABEL_CONSTRAINT_CONDITION_EQUAL
+        label.label.key, label.requirement = "no-such-label", 1
+        label.label.value = "x"
+        waits = await yard.job(settle=False)
+        await waits.replace(pods)
+        await waits.until_pod(pod_pb2.POD_STATE_PENDING)
+        await yard.advance(29 * 60)
+        assert await stale() == 0
+        await yard.advance(2 * 60)
+        assert await stale() == 1
+        await waits.pause()
+        assert await stale() == 0
 
 
 # -- QueryJobs
