@@ -73,6 +73,14 @@ def _spec(command: str, count: int, own: int, fields: dict[str, Any]) -> statele
     found = job_spec(command, count, pool=id_of(DEFAULT_PATH), **fields)
     if own % 3 == 0:
         found.instance_spec[own].containers.add().resource.cpu_limit = 0.5
+    if own in (1, 7):
+        # One of those at a time, of whatever job.
+        found.default_spec.labels.add(key="alone", value="yes")
+        found.default_spec.constraint.type = pod_pb2.Constraint.CONSTRAINT_TYPE_LABEL
+        label = found.default_spec.constraint.label_constraint
+        label.kind = pod_pb2.LabelConstraint.LABEL_CONSTRAINT_KIND_POD
+        label.condition = pod_pb2.LabelConstraint.LABEL_CONSTRAINT_CONDITION_LESS_THAN
+        label.label.key, label.label.value, label.requirement = "alone", "yes", 1
     return found
 
 
@@ -185,26 +193,35 @@ async def test_codes_and_consistency(
     caplog.set_level(logging.ERROR)
     loop = asyncio.get_running_loop()
     seen: Counter[tuple[str, grpc.StatusCode]] = Counter()
+    most = [0]
     async with opened(tmp_path) as yard:
 
         @settings(max_examples=scale(1000, 10_000), deadline=None, derandomize=True)
         @given(request=writes | reads, seconds=passing)
         def check(request: Any, seconds: float) -> None:
-            code = asyncio.run_coroutine_threadsafe(step(yard, request, seconds), loop).result(timeout=20)
+            asked = asyncio.run_coroutine_threadsafe(step(yard, request, seconds), loop)
+            code, alone = asked.result(timeout=20)
             seen[type(request).__name__, code] += 1
             assert code in ALLOWED, request
+            assert len(alone) <= 1, alone
+            most.append(len(alone))
 
         await asyncio.to_thread(check)
         await everything_goes(yard)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     # Without these the requests are not what they are meant to be.
-    assert {code for _, code in seen} == ALLOWED
+    assert {code for _, code in seen} == ALLOWED and max(most) == 1
     for name in ("CreateJob", "ReplaceJob", "RestartJob", "StopJob", "StartPod", "RestartPod", "DeleteJob"):
         assert seen[f"{name}Request", grpc.StatusCode.OK], seen
 
 
-async def step(yard: Yard, drawn: Any, seconds: float) -> grpc.StatusCode:
-    """The code of one request, and some time."""
+async def step(yard: Yard, drawn: Any, seconds: float) -> tuple[grpc.StatusCode, list[str]]:
+    """The code of one request after some time, and the pods that want to be alone and run then."""
+    code = await answered(yard, drawn, seconds)
+    return code, [pod for pod in yard.engine.alive() if alone_of(yard, pod)]
+
+
+async def answered(yard: Yard, drawn: Any, seconds: float) -> grpc.StatusCode:
     if seconds:
         await yard.advance(seconds)
     method = type(drawn).__name__.removesuffix("Request")
@@ -221,6 +238,10 @@ async def step(yard: Yard, drawn: Any, seconds: float) -> grpc.StatusCode:
     if isinstance(answer, pb.GetJobResponse):
         consistent(answer)
     return grpc.StatusCode.OK
+
+
+def alone_of(yard: Yard, pod: str) -> bool:
+    return any(label.key == "alone" for label in yard.engine.known(pod).attempt.spec.labels)
 
 
 def consistent(found: pb.GetJobResponse) -> None:
