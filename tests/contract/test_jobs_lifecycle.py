@@ -3,6 +3,7 @@ to 5)."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from services.jobs import job as jobs
 from services.jobs import kinds
@@ -35,6 +39,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group(
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 ABORTED = grpc.StatusCode.ABORTED
+_PELOTON = "peloton.api.v1alpha"
 KILLED = stateless.JOB_STATE_KILLED
 REASON = pod_pb2.TerminationStatus
 
@@ -523,6 +528,36 @@ async def test_metadata_that_means_nothing_is_ignored(yard: Yard) -> None:
     )
     found = await yard.method("GetJob")(job.ask(pb.GetJobRequest, version=""), metadata=metadata)
     assert found.job_info.job_id.value == job.id
+
+
+async def test_a_client_without_stubs(yard: Yard) -> None:
+    """As grpcurl: everything it knows is what the server described."""
+    job = await yard.job(count=3)
+
+    def called() -> tuple[set[str], int, Any]:
+        with grpc.insecure_channel(yard.service.target) as channel:
+            described = ProtoReflectionDescriptorDatabase(channel)
+            names = set(described.get_services())
+            service = DescriptorPool(described).FindServiceByName(f"{_PELOTON}.job.stateless.svc.JobService")
+            method = service.methods_by_name["GetJob"]
+            asked, answer = (GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+            call = channel.unary_unary(
+                f"/{service.full_name}/GetJob", asked.SerializeToString, answer.FromString
+            )
+            found = call(asked(job_id={"value": job.id}), metadata=tuple(yard.who().items()))
+            return names, len(service.methods), found
+
+    names, methods, found = await asyncio.to_thread(called)
+    assert {
+        f"{_PELOTON}.job.stateless.svc.JobService",
+        f"{_PELOTON}.pod.svc.PodService",
+        f"{_PELOTON}.watch.svc.WatchService",
+        f"{_PELOTON}.respool.ResourcePoolService",
+        "grpc.health.v1.Health",
+    } <= names
+    assert methods == 21
+    assert found.job_info.spec.instance_count == 3
+    assert found.job_info.spec.default_spec.containers[0].command.shell is True, "proto2 keeps its defaults"
 
 
 # -- somebody else who writes
