@@ -11,7 +11,7 @@ import base64
 import copy
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,13 +44,14 @@ def status(code: int, reason: str, message: str, **more: Any) -> dict[str, Any]:
 @dataclass
 class Fault:
     """What happens to the next `times` requests for which `meant` holds: an answer with that status, or
-    after so many bytes of the right one the end of the connection."""
+    after so many bytes of the right one the end of the connection, or something before the answer."""
 
     meant: Callable[[web.Request], bool]
     times: int = 1
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     bytes: int | None = None
+    before: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass
@@ -94,7 +95,7 @@ class KubernetesServer:
         """On the port that it had before."""
         app = web.Application(client_max_size=1 << 24)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.port = self._runner.addresses[0][1]
@@ -197,6 +198,8 @@ class KubernetesServer:
         fault = next((one for one in self.faults if one.times and one.meant(request)), None)
         if fault is not None:
             fault.times -= 1
+            if fault.before is not None:
+                await fault.before()
             if fault.status:
                 reason, text = "InternalError", f"as asked for: {fault.status}"
                 return _json(status(fault.status, reason, text), headers=fault.headers)

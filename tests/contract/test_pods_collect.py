@@ -20,7 +20,9 @@ from services.pods.collect.__main__ import collect, given_ids, wanted
 from services.pods.collect.backoff import Backoff
 from services.pods.collect.cluster import Cluster, reached
 from services.pods.collect.credentials import Credentials
+from services.pods.collect.feed import Push
 from services.pods.collect.kubernetes import KubernetesApi
+from services.pods.collect.owners import Owners
 from services.pods.feed_service import PodFeedService
 from shared.cli.yard import load
 from shared.errors import ApiError, FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
@@ -291,16 +293,17 @@ async def test_what_goes_last_still_belongs_to_what_went_first(
 
 async def test_a_watch_whose_past_is_gone_lists_anew(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
     owners = await web(cluster)
+    await cluster.create(pod("alone", "shop"))
     async with collecting(cluster, yard, tmp_path):
         await same(cluster, yard)
         await eventually(lambda: watches(cluster, 9))
         # Nobody sees these: the watches end, and what they would go on from is forgotten.
         server = cluster.server
         server.cut()
-        gone, *_ = server.objects("pods")
-        server.delete("pods", "shop", gone["metadata"]["name"])
+        server.delete("pods", "shop", "web-1-0")
         server.create("pods", {**pod("unseen", "shop", owners["ReplicaSet"])})
         server.delete("deployments", "shop", "web")
+        server.delete("pods", "shop", "alone")
         server.compact()
         found = await same(cluster, yard)
         assert "unseen" in {one["name"] for one in found.values()}
@@ -309,6 +312,77 @@ async def test_a_watch_whose_past_is_gone_lists_anew(cluster: Kube, yard: Yard, 
             return not await rows(yard)
 
         await eventually(forgotten)
+
+
+async def test_what_is_still_under_way_does_not_undo_a_list(
+    cluster: Kube, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes its time with a pod that is gone when everything is listed anew."""
+    monkeypatch.setitem(PodFeedService.__init__.__kwdefaults__, "seconds", 1.0)
+    sent = asyncio.Event()
+    send = Push.upsert
+
+    async def noticed(push: Push, one: Pod) -> None:
+        await send(push, one)
+        sent.set()
+
+    monkeypatch.setattr(Push, "upsert", noticed)
+    async with opened(tmp_path / "slow") as slow, collecting(cluster, slow, tmp_path):
+        await eventually(lambda: watches(cluster, 9))
+        ghost = await cluster.create(pod("ghost", "shop"))
+        async with asyncio.timeout(60):
+            await sent.wait()
+        server = cluster.server
+        server.cut()
+        server.delete("pods", "shop", ghost["metadata"]["name"])
+        server.compact()
+        lists = len(server.requests)
+
+        async def listed_anew() -> bool:
+            return any("/pods?watch" in one for one in server.requests[lists:])
+
+        await eventually(listed_anew)
+        await cluster.create(pod("last", "shop"))
+
+        async def last() -> bool:
+            return await slow.names() == {"last"}
+
+        await eventually(last)
+
+
+async def test_an_owner_that_comes_while_pods_are_listed(
+    cluster: Kube, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = await cluster.create(workload("Deployment", "web", "shop"))
+    middle = workload("ReplicaSet", "web-1", "shop", top)
+    middle["metadata"]["uid"] = "0e0e0e0e-0000-4000-8000-000000000001"
+    for number in range(4):
+        await cluster.create(pod(f"web-1-{number}", "shop", middle))
+    known = asyncio.Event()
+    put = Owners.put
+
+    def noticed(owners: Owners, kind: str, found: Any) -> bool:
+        if kind == "ReplicaSet":
+            asyncio.get_running_loop().call_soon(known.set)
+        return put(owners, kind, found)
+
+    monkeypatch.setattr(Owners, "put", noticed)
+
+    async def between() -> None:
+        """Before the second page of pods."""
+        cluster.server.create("replicasets", middle)
+        async with asyncio.timeout(60):
+            await known.wait()
+
+    cluster.server.faults.append(
+        Fault(lambda request: request.path.endswith("/pods") and "continue" in request.query, before=between)
+    )
+    async with collecting(cluster, yard, tmp_path):
+        async with asyncio.timeout(60):
+            await known.wait()
+        found = await same(cluster, yard)
+    assert len(found) == 4
+    assert {one["deployment"] for one in found.values()} == {top["metadata"]["uid"]}
 
 
 async def test_a_list_whose_past_goes_meanwhile_is_begun_anew(
@@ -499,9 +573,7 @@ async def test_the_cluster_is_known_by_its_system_namespace(cluster: Kube, tmp_p
 async def test_a_missing_permission_is_named(cluster: Kube, tmp_path: Path, verb: str) -> None:
     cluster.server.forbidden.add((verb, "replicasets"))
     async with api(cluster, tmp_path) as reading:
-        with pytest.raises(
-            PermissionDenied, match=rf"'test'.*cannot {verb} resource \"replicasets\""
-        ):
+        with pytest.raises(PermissionDenied, match=rf"'test'.*cannot {verb} resource \"replicasets\""):
             await reached("test", "", reading)
 
 
