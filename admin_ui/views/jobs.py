@@ -24,7 +24,7 @@ COLUMNS: Final = (
     Column("state", "State", css="c-state"),
     Column("instance_count", "Instances", "desc", css="c-pods"),
     Column("", "Workflow", css="narrow-hide"),
-    Column("owner", "Owner", css="wide-only"),
+    Column("owner", "Owner", css="wide-only c-owner"),
     Column("created_at", "Age", "desc", css="c-created"),
 )
 EXAMPLES: Final = (
