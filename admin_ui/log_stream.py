@@ -9,28 +9,23 @@ gone: the browser stops). docs/console.md describes them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import grpc
-import orjson
 from aiohttp import web
 
-from admin_ui import render
+from admin_ui import event_stream, render
+from admin_ui.event_stream import ENDS, PACE
 from admin_ui.job_logs import Logs, Piece, Source
 from admin_ui.live import Feed
-from admin_ui.middleware import METRICS
 from admin_ui.presenters import logs
 from admin_ui.presenters.logs import Lines
-from admin_ui.sse import AFTER_FAILURE, HEARTBEAT, RETRY_MS
+from admin_ui.sse import AFTER_FAILURE, HEARTBEAT
 from shared.rpc.client import CallFailed, Failure
 
-# Seconds between two events: what was written meanwhile comes together.
-PACE: Final = 0.1
 # Bytes of one event; what is written faster than browsers can show it waits in its file.
 BATCH: Final = 1 << 18
 # Bytes that a browser which was away may be behind; beyond them it is told what it missed.
@@ -39,12 +34,6 @@ BEHIND: Final = 1 << 20
 _AGAIN: Final = 1 << 16
 # Pieces that wait for a slow browser.
 _QUEUED: Final = 4
-ENDS: Final = {
-    grpc.StatusCode.UNAUTHENTICATED: "signed-out",
-    grpc.StatusCode.PERMISSION_DENIED: "denied",
-    grpc.StatusCode.NOT_FOUND: "gone",
-    grpc.StatusCode.INVALID_ARGUMENT: "gone",
-}
 
 # Asked now and then: what is told of the run at its end, or of the one after it. Raises CallFailed.
 Look = Callable[[], Awaitable["Outlook"]]
@@ -63,28 +52,11 @@ async def stream(
 ) -> web.StreamResponse:
     """Sends what stands at `offset` and after, until the browser leaves, the right to look ends, another
     run begins or the console stops. `feeds` wake it when something may have become of the run."""
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-    )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(ConnectionResetError))
-        await response.prepare(request)
-        await response.write(f"retry: {RETRY_MS}\n\n".encode())
-        stack.enter_context(request.app[METRICS].streams.track_inprogress())
-        for feed in feeds:
-            stack.enter_context(feed.read(render.caller(request).token))
-        following = _Following(request, response, source, look, feeds, Lines(offset))
-        closing = asyncio.create_task(request.app[render.HUB].closing.wait())
-        work = asyncio.create_task(following.run())
-        try:
-            await asyncio.wait([work, closing], return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-        finally:
-            closing.cancel()
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-    return response
+
+    async def run(response: web.StreamResponse) -> None:
+        await _Following(request, response, source, look, feeds, Lines(offset)).run()
+
+    return await event_stream.serve(request, feeds, run)
 
 
 @dataclass(slots=True)
@@ -174,7 +146,7 @@ class _Following:
             async with asyncio.timeout(HEARTBEAT):
                 found = [await queue.get()]
         except TimeoutError:
-            await self.response.write(b": still here\n\n")
+            await event_stream.still_here(self.response)
             return []
         size = 0
         while not queue.empty() and size < BATCH:
@@ -213,21 +185,8 @@ class _Following:
                 await self._send("next" if outlook.newer else "over", {"html": outlook.html})
             if outlook.newer:
                 return
-            await self._wait(seen)
-
-    async def _wait(self, seen: Sequence[int]) -> None:
-        """Until a feed moved, or it is time to look anyway."""
-        waits = [
-            asyncio.create_task(feed.wait(version)) for feed, version in zip(self.feeds, seen, strict=True)
-        ]
-        pause = asyncio.create_task(asyncio.sleep(HEARTBEAT if waits else AFTER_FAILURE))
-        try:
-            await asyncio.wait([*waits, pause], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*waits, pause):
-                task.cancel()
-        await asyncio.sleep(PACE)
-        await self.response.write(b": still here\n\n")
+            await event_stream.moved(self.feeds, seen)
+            await event_stream.still_here(self.response)
 
     async def _state(self, state: str) -> None:
         if state != self.told:
@@ -235,5 +194,4 @@ class _Following:
             await self._send("state", {"state": state})
 
     async def _send(self, event: str, data: Any, *, id: int | None = None) -> None:
-        begin = b"" if id is None else b"id: %d\n" % id
-        await self.response.write(b"%sevent: %s\ndata: %s\n\n" % (begin, event.encode(), orjson.dumps(data)))
+        await event_stream.send(self.response, event, data, "" if id is None else str(id))

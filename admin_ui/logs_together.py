@@ -7,27 +7,25 @@ every pod is to be read on), `note` (about one instance), and `state` and `end` 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from aiohttp import web
 
-from admin_ui import render
+from admin_ui import event_stream, render
+from admin_ui.event_stream import ENDS, PACE
 from admin_ui.job_logs import Logs, Source
 from admin_ui.job_pods import Pods, name_of
 from admin_ui.live import Feed
-from admin_ui.log_stream import BATCH, ENDS, PACE
-from admin_ui.middleware import METRICS
+from admin_ui.log_stream import BATCH
 from admin_ui.presenters import job_pods as presenter
 from admin_ui.presenters import logs
 from admin_ui.presenters.logs import Lines
-from admin_ui.sse import AFTER_FAILURE, HEARTBEAT, RETRY_MS
+from admin_ui.sse import AFTER_FAILURE, HEARTBEAT
 from shared.rpc.client import CallFailed
 
 # Pods whose logs one page shows.
@@ -76,28 +74,11 @@ async def stream(
 ) -> web.StreamResponse:
     """Sends what those pods write from there on, until the browser leaves, the right to look ends or the
     console stops. `output`: stdout or stderr. `feeds` wake it when something may have become of a run."""
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-    )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(ConnectionResetError))
-        await response.prepare(request)
-        await response.write(f"retry: {RETRY_MS}\n\n".encode())
-        stack.enter_context(request.app[METRICS].streams.track_inprogress())
-        for feed in feeds:
-            stack.enter_context(feed.read(render.caller(request).token))
-        together = _Together(request, response, job, output, dict(positions), feeds)
-        closing = asyncio.create_task(request.app[render.HUB].closing.wait())
-        work = asyncio.create_task(together.run())
-        try:
-            await asyncio.wait([work, closing], return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-        finally:
-            closing.cancel()
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-    return response
+
+    async def run(response: web.StreamResponse) -> None:
+        await _Together(request, response, job, output, dict(positions), feeds).run()
+
+    return await event_stream.serve(request, feeds, run)
 
 
 @dataclass(slots=True)
@@ -124,7 +105,7 @@ class _Together:
             await self._state("live")
             await self._send_all()
         except CallFailed as error:
-            await self._send("end", {"reason": ENDS.get(error.failure.code, "gone")})
+            await event_stream.send(self.response, "end", {"reason": ENDS.get(error.failure.code, "gone")})
         finally:
             for task in tasks:
                 task.cancel()
@@ -142,6 +123,8 @@ class _Together:
             except CallFailed as error:
                 reason = ENDS.get(error.failure.code)
                 if reason == "gone":
+                    if await self._skipped(instance):
+                        continue
                     await self._tell(instance, self.read[instance], note="It is gone.")
                     return
                 if reason is not None:
@@ -149,6 +132,14 @@ class _Together:
                     return
                 self.away.add(instance)
                 await asyncio.sleep(AFTER_FAILURE)
+
+    async def _skipped(self, instance: int) -> bool:
+        """Whether it has gone on to a newer run than the one that is no longer kept."""
+        try:
+            await self._next(instance)
+        except CallFailed:
+            return False
+        return True
 
     async def _tell(
         self,
@@ -197,20 +188,7 @@ class _Together:
                 told = True
                 how = f": {run.exit}" if run.exit else ""
                 await self._tell(instance, at, note=f"Run {run.number} has ended{how}.")
-            await self._wait(seen)
-
-    async def _wait(self, seen: Sequence[int]) -> None:
-        """Until a feed moved, or it is time to look anyway."""
-        waits = [
-            asyncio.create_task(feed.wait(version)) for feed, version in zip(self.feeds, seen, strict=True)
-        ]
-        pause = asyncio.create_task(asyncio.sleep(HEARTBEAT if waits else AFTER_FAILURE))
-        try:
-            await asyncio.wait([*waits, pause], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*waits, pause):
-                task.cancel()
-        await asyncio.sleep(PACE)
+            await event_stream.moved(self.feeds, seen)
 
     # -- sending
 
@@ -231,7 +209,7 @@ class _Together:
             async with asyncio.timeout(HEARTBEAT if not self.away else AFTER_FAILURE):
                 found = [await self.news.get()]
         except TimeoutError:
-            await self.response.write(b": still here\n\n")
+            await event_stream.still_here(self.response)
             return []
         while not self.news.empty() and sum(one.size for one in found if isinstance(one, _News)) < BATCH:
             found.append(self.news.get_nowait())
@@ -248,24 +226,20 @@ class _Together:
             if one.note:
                 await self._lines(rows)
                 rows = []
+                # Its lines follow: whoever breaks off before them must get them again.
+                if not one.lines:
+                    self.positions[one.instance] = one.position
+                data = {"instance": one.instance, "text": one.note}
+                await event_stream.send(self.response, "note", data, written(self.positions))
             self.positions[one.instance] = one.position
             rows += [(one.instance, one.position.run, *line) for line in logs.packed(one.lines)]
-            if one.note:
-                await self._lines(rows)
-                rows = []
-                data = {"instance": one.instance, "text": one.note}
-                await self._send("note", data, id=written(self.positions))
         await self._lines(rows)
 
     async def _lines(self, rows: Sequence[_Row]) -> None:
         if rows:
-            await self._send("lines", {"lines": rows}, id=written(self.positions))
+            await event_stream.send(self.response, "lines", {"lines": rows}, written(self.positions))
 
     async def _state(self, state: str) -> None:
         if state != self.told:
             self.told = state
-            await self._send("state", {"state": state})
-
-    async def _send(self, event: str, data: Any, *, id: str = "") -> None:
-        begin = f"id: {id}\n".encode() if id else b""
-        await self.response.write(b"%sevent: %s\ndata: %s\n\n" % (begin, event.encode(), orjson.dumps(data)))
+            await event_stream.send(self.response, "state", {"state": state})
