@@ -88,8 +88,8 @@
     open = last && view.lastElementChild && Number(view.lastElementChild.dataset.at) === end ? view.lastElementChild : null;
     show();
   }
-  async function fetched(page, more) {
-    const answer = await fetch(address(page, more), { headers: { Accept: "application/json" } });
+  async function fetched(page, more, signal) {
+    const answer = await fetch(address(page, more), { headers: { Accept: "application/json" }, signal });
     if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
     return answer.json();
   }
@@ -226,6 +226,7 @@
   // Offsets of the lines that have it, in the whole log; `count` may be more: the newest are named.
   let hits = [], count = 0, where = "", current = -1, asked = 0;
   const box = $("#q");
+  let search = null;
   function hit(at) {
     if (hits.length && hits[hits.length - 1] >= at) return;
     hits.push(at);
@@ -245,6 +246,9 @@
   }
   async function find() {
     const text = box.value, turn = ++asked;
+    // A browser has few connections: what nobody waits for is given up.
+    search?.abort();
+    search = new AbortController();
     wanted = text ? new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "giu") : null;
     hits = [];
     count = 0;
@@ -256,7 +260,7 @@
     if (!text) { matches(); return; }
     $("#matches").textContent = "searching…";
     try {
-      const found = await fetched("search", { q: text });
+      const found = await fetched("search", { q: text }, search.signal);
       if (turn !== asked) return;
       // What came while it was searched is behind.
       const newer = hits.filter((at) => !found.lines.length || at > found.lines[found.lines.length - 1]);
