@@ -21,7 +21,7 @@ from services.pods.collect.backoff import Backoff
 from services.pods.collect.cluster import Cluster, reached
 from services.pods.collect.credentials import Credentials
 from services.pods.collect.feed import Push
-from services.pods.collect.kubernetes import KubernetesApi
+from services.pods.collect.kubernetes import Busy, KubernetesApi
 from services.pods.collect.owners import Owners
 from services.pods.feed_service import PodFeedService
 from shared.cli.yard import load
@@ -454,6 +454,15 @@ async def kube_again(cluster: Kube) -> AsyncIterator[Kube]:
         )
     async with http("test") as session:
         yield Kube(cluster.url, session, cluster.server)
+
+
+async def test_a_server_says_how_long_it_wants_to_be_left_alone(cluster: Kube, tmp_path: Path) -> None:
+    server = cluster.server
+    server.faults.append(Fault(lambda request: True, status=429, headers={"Retry-After": "7"}))
+    async with api(cluster, tmp_path) as reading:
+        with pytest.raises(Busy) as caught:
+            await reading.get("/api/v1/pods")
+    assert caught.value.seconds == 7
 
 
 async def test_credentials_that_are_refused_are_read_anew(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
