@@ -116,7 +116,7 @@ def relay(folder: Path) -> AbstractContextManager[Server]:
 
 def stream(folder: Path) -> AbstractContextManager[Server]:
     """The handlers of `bench.stream` with the pods that stand in `folder`."""
-    return _ceiling("stream", folder)
+    return _ceiling("bench.stream", folder)
 
 
 @contextmanager
