@@ -23,7 +23,7 @@ from admin_ui.lab_kinds import BY_KIND, CLIENT, EXPORTER, LEASE, LabKind
 from admin_ui.live import Hub
 from admin_ui.operations import Operations
 from admin_ui.preferences import THEMES, Preferences
-from admin_ui.presenters import failures, lab_forms, moments
+from admin_ui.presenters import failures, jobs, lab_forms, moments
 from admin_ui.session import People, Person
 from shared.service.config import Config
 
@@ -137,7 +137,7 @@ def set_up(app: web.Application) -> None:
         navigation=[item for item in NAVIGATION if not item.service or item.service in enabled],
         at=address,
         object_url=lambda kind, name: object_url(app, kind, name),
-        short_name=lambda kind, name: short(name) if kind in BY_KIND else "",
+        short_name=lambda kind, name: short(name) if kind in BY_KIND else jobs.short(kind, name),
         themes=THEMES,
         duration=moments.duration,
         brief=lab_forms.brief,

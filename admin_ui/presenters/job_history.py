@@ -23,6 +23,8 @@ _TONES: Final = {"failed": "bad", "succeeded": "ok", "running": "ok", "rolled ba
 # Of every roll-out: what it was made by says more.
 _BEGINNINGS: Final = (("workflow", "initialized"), ("workflow", "rolling forward"))
 _CONTROLLER: Final = "controller"
+# As the pages of jobs call them.
+_STATES: Final = {"killed": "stopped", "killing": "stopping"}
 _PREFIXES: Final = ("JOB_STATE_", "WORKFLOW_STATE_")
 
 
@@ -60,7 +62,8 @@ def _told(change: FieldChange) -> FieldChange:
 def _word(text: str) -> str:
     for prefix in _PREFIXES:
         if text.startswith(prefix):
-            return text.removeprefix(prefix).lower().replace("_", " ")
+            word = text.removeprefix(prefix).lower().replace("_", " ")
+            return _STATES.get(word, word)
     return text
 
 
@@ -75,14 +78,15 @@ def _title(entry: Entry, told: Sequence[FieldChange]) -> tuple[str, str, str]:
     return entry.title, entry.icon, entry.tone
 
 
-def since(versions: Iterable[admin_pb2.Version], version: str) -> list[Entry]:
-    """Those after the write that brought the job to that entity version, newest first."""
-    newer = []
+def since(versions: Iterable[admin_pb2.Version], version: str) -> tuple[list[Entry], bool]:
+    """Those after the write that brought the job to that entity version, newest first, and whether that
+    write is among them."""
+    newer: list[admin_pb2.Version] = []
     for one in versions:
         if version_after(one) == version:
-            break
+            return entries(newer), True
         newer.append(one)
-    return entries(newer)
+    return entries(newer), False
 
 
 def version_after(version: admin_pb2.Version) -> str:

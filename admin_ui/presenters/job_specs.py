@@ -199,7 +199,7 @@ def _line(node: Any, path: str) -> int:
             fits = [(key, value) for key, value in node.value if key.value in names]
             if not fits:
                 return line
-            key, node = fits[0]
+            key, node = next((pair for pair in fits if pair[0].value == part), fits[0])
             line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
             node = node.value[int(part)]
@@ -287,6 +287,9 @@ def _merged(base: Any, theirs: Any, mine: Any) -> Any:
         return theirs
     if theirs == base:
         return mine
+    if isinstance(theirs, dict | list) != isinstance(mine, dict | list):
+        # One of both took all of it away.
+        theirs, mine = theirs or type(mine)(), mine or type(theirs)()
     if isinstance(theirs, dict) and isinstance(mine, dict):
         before = base if isinstance(base, dict) else {}
         keys = dict.fromkeys([*theirs, *mine])

@@ -332,3 +332,16 @@ def ranges(found: Sequence[pod_pb2.InstanceIDRange], most: int = 12) -> str:
 
 def size(found: Iterable[pod_pb2.InstanceIDRange]) -> int:
     return sum(bounds.to - getattr(bounds, "from") for bounds in found)
+
+
+# Kinds whose names begin with the id of their job.
+BELOW: Final = frozenset({"job_pod", "run", "workflow", "configuration"})
+_ID: Final = 36
+
+
+def short(kind: str, name: str) -> str:
+    """What tells something of a job apart, with the beginning of the job's id; empty for other kinds."""
+    if kind not in BELOW or len(name) <= _ID:
+        return ""
+    numbers = [part.lstrip("0") or "0" for part in name[_ID + 1 :].split("-")]
+    return f"{name[:8]} {'-'.join(numbers)}"

@@ -13,19 +13,18 @@ from aiohttp import web
 from admin_ui import render, sse
 from admin_ui.clients import JOBS
 from admin_ui.jobs import JOB, POD, WORKFLOW
-from admin_ui.presenters import job_commands, job_history, job_specs, job_workflows
+from admin_ui.presenters import job_commands, job_specs, job_workflows
 from admin_ui.presenters import job_pods as pods
-from admin_ui.presenters.history import Entry
 from admin_ui.views import common, job_pods, jobs
+from admin_ui.views.job_past import Past
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as stored
 from shared.rpc.client import CallFailed, Failure
 
-# Writes of a job's record that are looked through for what people did, at once.
-LOOKED_THROUGH: Final = 500
-# Of those, how many the overview tells.
+# What was done to a job: how much of it the overview tells, and a page of its history.
 RECENT: Final = 5
+PAGE: Final = 50
 # Configurations that are compared: more are not kept.
 VERSIONS: Final = 100
 CONFIGURATION: Final = "configuration"
@@ -39,7 +38,7 @@ SOME: Final = 6
 async def detail(request: web.Request) -> web.StreamResponse:
     instances = job_pods.Instances(request, request.match_info["id"])
     try:
-        values = await _load(request, instances)
+        values = await _load(request, instances, Past(request, RECENT))
     except CallFailed as error:
         if error.failure.code is not grpc.StatusCode.NOT_FOUND:
             raise
@@ -48,10 +47,10 @@ async def detail(request: web.Request) -> web.StreamResponse:
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    instances = job_pods.Instances(request, request.match_info["id"])
+    instances, past = job_pods.Instances(request, request.match_info["id"]), Past(request, RECENT)
 
     async def look() -> sse.View:
-        values = await _load(request, instances)
+        values = await _load(request, instances, past)
         names = ("heading", "rollout", "troubles", "instances", "summary", "events", "recent")
         return sse.View(parts={name: render.part(request, f"jobs/_{name}.html", values) for name in names})
 
@@ -62,17 +61,17 @@ def _feeds(request: web.Request) -> Any:
     return common.feeds(request, JOBS, JOB, POD, WORKFLOW)
 
 
-async def _load(request: web.Request, instances: job_pods.Instances) -> dict[str, Any]:
+async def _load(request: web.Request, instances: job_pods.Instances, past: Past) -> dict[str, Any]:
     """Raises CallFailed; what stands beside the job does not."""
     values, grid, known, told, sick, waiting = await asyncio.gather(
         jobs.load_detail(request),
         instances.look(),
         jobs.known_pools(request),
-        _history(request),
+        past.look(),
         _some_pods(request, "POD_STATE_FAILED"),
         _some_pods(request, "POD_STATE_PENDING"),
     )
-    entries, problem, _ = told
+    entries, problem = told
     job = values["job"]
     return {
         **values,
@@ -111,7 +110,7 @@ def _own(request: web.Request) -> str:
 
 async def _gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
     """What is left of a deleted job is its history. Raises `error` when there never was one."""
-    entries, _, _ = await _history(request)
+    entries, _ = await Past(request, PAGE).look()
     if not entries:
         raise error
     values = {"id": request.match_info["id"], "entries": entries, "problem": None}
@@ -198,13 +197,15 @@ def _compared(before: JobSpec | None, after: JobSpec | None) -> Sequence[Any]:
 
 
 async def history(request: web.Request) -> web.StreamResponse:
-    values = await _load_history(request)
+    values = await _load_history(request, Past(request, PAGE, request.query.get("before", "")))
     return await render.page(request, "jobs/history.html", {**values, "tab": "history"})
 
 
 async def history_live(request: web.Request) -> web.StreamResponse:
+    past = Past(request, PAGE)
+
     async def look() -> sse.View:
-        values = await _load_history(request)
+        values = await _load_history(request, past)
         return sse.View(
             parts={
                 name: render.part(request, f"jobs/_{name}.html", values) for name in ("heading", "timeline")
@@ -214,30 +215,9 @@ async def history_live(request: web.Request) -> web.StreamResponse:
     return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB))
 
 
-async def _load_history(request: web.Request) -> dict[str, Any]:
-    values, (entries, problem, older) = await asyncio.gather(
-        jobs.load_detail(request), _history(request, request.query.get("before", ""))
-    )
-    return {
-        **values,
-        "entries": entries,
-        "problem": problem,
-        "older": older,
-        "before": request.query.get("before", ""),
-    }
-
-
-async def _history(request: web.Request, before: str = "") -> tuple[list[Entry], Failure | None, str]:
-    """What was done, why that is not known, and the token of what was done before. Never raises."""
-    if not render.person(request).may("admin.read"):
-        return [], None, ""
-    asked = admin_pb2.HistoryRequest(
-        kind=JOB, name=request.match_info["id"], page_size=LOOKED_THROUGH, page_token=before
-    )
-    found = await common.attempt(render.caller(request).admin(JOBS, "History", asked))
-    if isinstance(found, Failure):
-        return [], found, ""
-    return job_history.entries(found.versions), None, found.next_page_token
+async def _load_history(request: web.Request, past: Past) -> dict[str, Any]:
+    values, (entries, problem) = await asyncio.gather(jobs.load_detail(request), past.look())
+    return {**values, "entries": entries, "problem": problem, "older": past.older, "before": past.before}
 
 
 async def raw(request: web.Request) -> web.StreamResponse:

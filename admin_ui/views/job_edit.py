@@ -17,17 +17,16 @@ from aiohttp import web
 from admin_ui import render, session, sse
 from admin_ui.clients import JOBS
 from admin_ui.jobs import JOB, STALE, Jobs, is_stale
-from admin_ui.presenters import job_commands, job_forms, job_history, job_pools, job_specs
+from admin_ui.presenters import job_commands, job_forms, job_pools, job_specs
 from admin_ui.presenters import job_workflows as workflows
 from admin_ui.presenters import jobs as presenter
+from admin_ui.presenters.history import Entry
 from admin_ui.views import common, job_draft, jobs
 from admin_ui.views.job_draft import FORM, YAML, Draft, Findings, Preview, Stale
+from admin_ui.views.job_past import meanwhile
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
-from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.rpc.client import CallFailed, Failure
 
-# Writes of a job that are looked through for what others did meanwhile.
-LOOKED_THROUGH: Final = 200
 # Like a first job of the documentation.
 EXAMPLE: Final = "while date; do sleep 1; done"
 
@@ -144,11 +143,13 @@ async def edit_live(request: web.Request) -> web.StreamResponse:
     """Says who changed the job while somebody edits it."""
     id, version = request.match_info["id"], request.query.get("version", "")
 
+    told: dict[str, Sequence[Entry]] = {version: ()}
+
     async def look() -> sse.View:
-        calls = jobs.jobs(request)
-        now = (await calls.summary(id)).status.version.value
-        entries = await _since(calls, id, version) if now != version else []
-        values = {"theirs": entries, "moved": now != version}
+        now = (await jobs.jobs(request).summary(id)).status.version.value
+        if now not in told:
+            told[now] = await meanwhile(request, version)
+        values = {"theirs": told[now], "moved": now != version}
         return sse.View(parts={"meanwhile": render.part(request, "jobs/_meanwhile.html", values)})
 
     return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB))
@@ -175,7 +176,7 @@ async def save(request: web.Request) -> web.StreamResponse:
         return await _edit_page(request, draft, found, answer, known)
     now = answer.job_info.status.version.value
     if now != draft.version:
-        draft = await _overtaken(calls, id, draft, found, answer, spec)
+        draft = await _overtaken(request, draft, found, answer, spec)
         return await _edit_page(request, draft, found, answer, known)
     digest = job_specs.digest(spec, how)
     if draft.action == "write" and draft.agreed == digest:
@@ -186,7 +187,7 @@ async def save(request: web.Request) -> web.StreamResponse:
                 job_draft.refused(found, error.failure, draft.form)
                 return await _edit_page(request, draft, found, answer, known)
             answer = await calls.get(id)
-            draft = await _overtaken(calls, id, draft, found, answer, spec)
+            draft = await _overtaken(request, draft, found, answer, spec)
             return await _edit_page(request, draft, found, answer, known)
         await session.flash(request, _told(version, draft.version))
         return render.redirect(render.url(request.app, "jobs.detail", id=id))
@@ -231,13 +232,14 @@ async def _previewed(
 
 
 async def _overtaken(
-    calls: Jobs, id: str, draft: Draft, found: Findings, answer: Any, mine: JobSpec
+    request: web.Request, draft: Draft, found: Findings, answer: Any, mine: JobSpec
 ) -> Draft:
     """The draft at the present version, with what others did since the one that it began from."""
+    calls, id = jobs.jobs(request), request.match_info["id"]
     since = draft.since or draft.version
     now, theirs = answer.job_info.status.version.value, answer.job_info.spec
     before, entries = await asyncio.gather(
-        common.attempt(calls.spec(id, presenter.configuration(since))), _since(calls, id, since)
+        common.attempt(calls.spec(id, presenter.configuration(since))), meanwhile(request, since)
     )
     base = theirs if isinstance(before, Failure) else before
     found.status = 409
@@ -249,13 +251,6 @@ async def _overtaken(
         job_specs.overlaps(base, theirs, mine),
     )
     return replace(draft, version=now, since=since)
-
-
-async def _since(calls: Jobs, id: str, version: str) -> Sequence[Any]:
-    """A help for people, so nothing when it cannot be known."""
-    asked = admin_pb2.HistoryRequest(kind=JOB, name=id, page_size=LOOKED_THROUGH)
-    told = await common.attempt(calls.caller.admin(JOBS, "History", asked))
-    return [] if isinstance(told, Failure) else job_history.since(told.versions, version)
 
 
 async def _merged(calls: Jobs, id: str, draft: Draft, found: Findings) -> Draft:

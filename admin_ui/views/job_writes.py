@@ -6,24 +6,22 @@ page says what they did.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import grpc
 from aiohttp import web
 
 from admin_ui import render, session
-from admin_ui.clients import JOBS
-from admin_ui.jobs import JOB, is_stale
-from admin_ui.presenters import failures, job_forms, job_history, job_workflows
+from admin_ui.jobs import is_stale
+from admin_ui.presenters import failures, job_forms, job_workflows
+from admin_ui.presenters.history import Entry
 from admin_ui.security import safe_next
-from admin_ui.views import common, jobs
+from admin_ui.views import jobs
+from admin_ui.views.job_past import meanwhile
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
-from shared.pb.roundhouse.admin.v1 import admin_pb2
-from shared.rpc.client import CallFailed, Failure
+from shared.rpc.client import CallFailed
 
-# Writes of a job that are looked through for what others did meanwhile.
-LOOKED_THROUGH: Final = 100
 RESTART_FIELDS: Final = ("ranges", "batch_size", "in_place")
 
 
@@ -68,21 +66,12 @@ async def _at_once(
     return await _back(request, told, "ok")
 
 
-def _by(entries: list[Any]) -> str:
+def _by(entries: Sequence[Entry]) -> str:
     """What others did, in one line."""
     people = [entry for entry in entries if entry.subject != "controller"]
     if not people:
         return "the job was changed meanwhile"
     return f"meanwhile {people[0].subject or 'somebody'} changed the job ({people[0].title.lower()})"
-
-
-async def meanwhile(request: web.Request, version: str) -> list[Any]:
-    """What was done to the job after that version: a help, so nothing when it cannot be known."""
-    if not render.person(request).may("admin.read"):
-        return []
-    asked = admin_pb2.HistoryRequest(kind=JOB, name=request.match_info["id"], page_size=LOOKED_THROUGH)
-    found = await common.attempt(render.caller(request).admin(JOBS, "History", asked))
-    return [] if isinstance(found, Failure) else job_history.since(found.versions, version)
 
 
 # --- asked first --------------------------------------------------------------------------------
