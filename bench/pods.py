@@ -29,6 +29,8 @@ from services.pods.service import SERVICE
 from shared.pb.api.v1.pod_service_pb2 import ExportPodRequest
 from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as feed
 from shared.pb.roundhouse.podfeed.v1.podfeed_pb2_grpc import PodFeedServiceStub
+from shared.pb.roundhouse.pods.v1.browse_pb2 import CountPodsRequest, GroupBy
+from shared.pb.roundhouse.pods.v1.browse_pb2_grpc import BrowseServiceStub
 from shared.pb.storage.pod_pb2 import Pod
 from shared.rpc.client import bearer
 from shared.service.config import Config
@@ -78,6 +80,7 @@ def run(folder: Path, *, rounds: int, scale: float) -> Iterator[Result]:
         yield from _exports(sides, len(lines) / count)
         yield from _first(sides, max(5, int(_FIRSTS * scale)))
         yield from _queries(sides)
+        yield from _counts(sides)
         yield from _feeds(sides, folder, max(1_000, int(_FED * scale)))
 
 
@@ -132,6 +135,16 @@ def _queries(sides: _Sides) -> Iterator[Result]:
         )
         # Of the cost, not of the rate: CPU seconds a request.
         yield result("l", f"export of {what}", "export of all (CPU)", _costs(ours), _costs(theirs), most=most)
+
+
+def _counts(sides: _Sides) -> Iterator[Result]:
+    """What it costs to count all pods by what they belong to, each time anew."""
+    turn = iter(range(1_000_000))
+    ours, theirs = sides.compare(
+        lambda: _counted(sides.ours, sides.token, 20, sides.count, turn),
+        partial(_requests, sides.ours, 1, sides.count, EXPORT, sides.token),
+    )
+    yield result("l", "counts by deployment", "export of all (CPU)", _costs(ours), _costs(theirs), most=0.5)
 
 
 def _costs(samples: list[Sample]) -> list[Sample]:
@@ -205,6 +218,20 @@ async def _receive(server: Server, query: str, token: str, count: int) -> None:
             found += 1
     if found != count:
         raise BadAnswer(f"{found} pods, not {count}")
+
+
+def _counted(server: Server, token: str, times: int, count: int, turn: Iterator[int]) -> Sample:
+    async def ask() -> None:
+        async with grpc.aio.insecure_channel(_target(server)) as channel:
+            stub = BrowseServiceStub(channel)
+            for _ in range(times):
+                # A pair that nobody looks at makes it another query, of the same pods.
+                request = CountPodsRequest(query=f"turn:{next(turn)}", by=GroupBy.DEPLOYMENT)
+                found = await stub.CountPods(request, metadata=bearer(token))
+                if found.totals.pods != count:
+                    raise BadAnswer(f"{found.totals.pods} pods, not {count}")
+
+    return measured(server, times, lambda: asyncio.run(ask()))
 
 
 def _target(server: Server) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -26,8 +26,6 @@ _DEPTHS: Final[Mapping[int, int]] = {pb.CLUSTER: 1, pb.NAMESPACE: 2, pb.DEPLOYME
 _ORDERS: Final = ("name", "pods")
 _LINES: Final = pb.Lines.LINES_FIELD_NUMBER
 
-Name = Callable[[pb.Group], Any]
-
 
 class BrowseService:
     def __init__(self, counting: Counting, pods: PodService) -> None:
@@ -41,23 +39,22 @@ class BrowseService:
         size, offset, query = _place(request, call)
         namespaces = call.identity.namespaces
         census = await self._counting.census(request.query, namespaces)
+        found: Sequence[Any] = ()
         if request.by == pb.SOURCE:
             sources = await self._counting.sources(request.query, namespaces)
-            groups = [_source(name, pods, changed) for name, (pods, changed) in sources.items()]
+            found = [(name, *sources[name]) for name in sorted(sources)]
         elif request.by:
-            groups = _groups(census, _DEPTHS[request.by])
-        else:
-            groups = []
-        groups.sort(key=_name)
+            found = await census.groups(_DEPTHS[request.by])
         if column == "pods":
-            groups.sort(key=lambda group: group.totals.pods, reverse=descending)
+            found = sorted(found, key=_pods, reverse=descending)
         elif descending:
-            groups.reverse()
+            found = found[::-1]
         end = offset + size
+        page = found[offset:end]
         return pb.CountPodsResponse(
-            groups=groups[offset:end],
-            next_page_token=page_token.encode({"o": end, "q": query}) if end < len(groups) else "",
-            total_size=len(groups),
+            groups=[_source(*one) if request.by == pb.SOURCE else _group(census, *one) for one in page],
+            next_page_token=page_token.encode({"o": end, "q": query}) if end < len(found) else "",
+            total_size=len(found),
             totals=_totals(census.totals()),
         )
 
@@ -93,8 +90,9 @@ def _place(request: pb.CountPodsRequest, call: Call) -> tuple[int, int, str]:
     return request.page_size or _PAGE, offset, query
 
 
-def _groups(census: Census, depth: int) -> list[pb.Group]:
-    return [_group(census, key, totals) for key, totals in census.groups(depth).items()]
+def _pods(one: Any) -> int:
+    """Of a group, or of a source."""
+    return one[1].pods if isinstance(one[1], Totals) else one[1]
 
 
 def _group(census: Census, key: Sequence[str], totals: Totals) -> pb.Group:
@@ -126,14 +124,3 @@ def _totals(found: Totals) -> pb.Totals:
         namespaces=found.namespaces,
         deployments=found.deployments,
     )
-
-
-def _name(group: pb.Group) -> tuple[str, ...]:
-    """What people read first, then what tells groups apart. Ids stand for names that are not known."""
-    words = (
-        group.deployment or group.deployment_id,
-        group.namespace,
-        group.cluster or group.cluster_id,
-        group.source,
-    )
-    return (*(word.casefold() for word in words), group.deployment_id, group.namespace, group.cluster_id)

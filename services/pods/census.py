@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from services.pods.inventory import TURN, Inventory
 from services.pods.kinds import CLUSTER, POD
@@ -25,12 +25,15 @@ _KEPT: Final = 8
 _SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     pods: int
     clusters: int
     namespaces: int
     deployments: int
+
+
+# The first parts of a place, and how many are there.
+Group = tuple[tuple[str, ...], Totals]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Census:
     clusters: Mapping[str, str]
     deployments: Mapping[str, tuple[str, str]]
     at: float = field(default_factory=time.monotonic)
+    _groups: dict[int, list[Group]] = field(default_factory=dict)
 
     def totals(self) -> Totals:
         places = self.counts.keys()
@@ -53,8 +57,15 @@ class Census:
             sum(1 for place in places if place[2]),
         )
 
-    def groups(self, depth: int) -> dict[tuple[str, ...], Totals]:
-        """By the first `depth` parts of a place: clusters, namespaces, deployments."""
+    async def groups(self, depth: int) -> list[Group]:
+        """By the first `depth` parts of a place (clusters, namespaces, deployments), sorted by name. The
+        list is not the caller's to change."""
+        if depth not in self._groups:
+            # Of tens of thousands it takes long enough to hold up others.
+            self._groups[depth] = await asyncio.to_thread(self._grouped, depth)
+        return self._groups[depth]
+
+    def _grouped(self, depth: int) -> list[Group]:
         pods: Counter[tuple[str, ...]] = Counter()
         namespaces: dict[tuple[str, ...], set[str]] = {}
         deployments: Counter[tuple[str, ...]] = Counter()
@@ -63,7 +74,15 @@ class Census:
             pods[key] += count
             namespaces.setdefault(key, set()).add(place[1])
             deployments[key] += bool(place[2])
-        return {key: Totals(n, 1, len(namespaces[key]), deployments[key]) for key, n in pods.items()}
+        found = [(key, Totals(n, 1, len(namespaces[key]), deployments[key])) for key, n in pods.items()]
+        found.sort(key=lambda group: self._name(group[0]))
+        return found
+
+    def _name(self, key: tuple[str, ...]) -> tuple[str, ...]:
+        """What people read first, then what tells groups apart. Ids stand for names that are not known."""
+        cluster = self.clusters.get(key[0]) or key[0]
+        deployment = (self.deployments.get(key[2], ("",))[0] or key[2]) if len(key) == 3 else ""
+        return (deployment.casefold(), *(name.casefold() for name in key[1:2]), cluster.casefold(), *key)
 
 
 class Counting:
