@@ -227,6 +227,9 @@ class Follower:
         """`more` waits already: sets that follow on each other make one."""
         self._behind()
         if answer.is_hard_reset:
+            if self._late:
+                # The snapshot may be older than what another process has written.
+                raise _Overtaken
             self._set = _Set(snapshot=True, written=self._set.written)
         self._set.add(answer.changes)
         full = self._set.batch.size >= PART
