@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import islice
 
 from services.jobs import machines, names, reconcile
 from services.jobs.admission import Admission
@@ -74,6 +75,13 @@ class Active:
             elif pod.status.state == machines.KILLING:
                 self.requests.append(Stop(id, None, instance))
         self.progress.touched.update(self.board.pods)
+
+    def some_seen(self, most: int) -> dict[str, Observation]:
+        """Take so many of what was seen, for a pass to hear."""
+        found = dict(islice(self.seen.items(), most))
+        for pod_id in found:
+            del self.seen[pod_id]
+        return found
 
     def keeps(self, pod_id: str) -> bool:
         """Whether that run, which has ended, is one of those whose files stay."""

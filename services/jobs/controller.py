@@ -28,7 +28,7 @@ from services.jobs.metrics import JobMetrics
 from services.jobs.observing import RETRY, Observer
 from services.jobs.past import Past
 from services.jobs.pod import Pauses
-from services.jobs.reconcile import Outcome, Pass
+from services.jobs.reconcile import BUDGET, Outcome, Pass
 from services.jobs.runtime.port import Observation, Runtime, RuntimeUnavailable
 from shared.errors import Aborted, AlreadyExists, NotFound, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
@@ -82,6 +82,7 @@ class Controller:
         # Jobs to be looked at, and those that are.
         self._dirty: dict[str, None] = {}
         self._passes: dict[str, asyncio.Task[None]] = {}
+        self._turns = asyncio.Lock()
         self._wake = asyncio.Event()
         self._tick = asyncio.Event()
         self._due: list[tuple[int, str, int]] = []
@@ -351,8 +352,9 @@ class Controller:
         """True: there is more to do."""
         board = active.board
         await self._boards.load_specs(board)
+        await self._turn()
         draft = Draft(board, self.now())
-        seen, active.seen = active.seen, {}
+        seen = active.some_seen(BUDGET)
         lost, active.lost = active.lost, set()
         this = Pass(draft, active.progress, self.admission, self._pauses)
         try:
@@ -380,7 +382,13 @@ class Controller:
         if active.untidy and job.highest_configuration > history.KEPT:
             await self._past.tidy(board)
         active.untidy = False
-        return this.outcome.more
+        return this.outcome.more or bool(active.seen)
+
+    async def _turn(self) -> None:
+        """Passes are work without a break: between two of them whoever else waits has a turn. A server
+        of gRPC takes no more than one call a turn, so that many passes in a row would keep callers out."""
+        async with self._turns:
+            await asyncio.sleep(0)
 
     def _clear(self, active: Active, draft: Draft, seen: Iterable[Observation]) -> None:
         """What is stored now is to be asked for; what nobody wants any more is to go."""

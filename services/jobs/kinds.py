@@ -44,7 +44,8 @@ JOB_SCHEMA: Final = _schema(
     "completed_at", "started_at", "updated_at", "instance_count", "settled",
 )  # fmt: skip
 CONFIGURATION_SCHEMA: Final = _schema(pb.Configuration, "", "job", "version")
-POD_SCHEMA: Final = _schema(pb.Pod, "name", "name", "job", "instance", "status.state")
+# Pods are written more often than everything else together: their names have no second index.
+POD_SCHEMA: Final = _schema(pb.Pod, "name", "job", "instance", "status.state")
 RUN_SCHEMA: Final = _schema(pb.Run, "", "pod", "run")
 WORKFLOW_SCHEMA: Final = _schema(pb.Workflow, "name", "name", "job", "state", "type", "created_at")
 POOL_SCHEMA: Final = _schema(pb.ResourcePool, "id", "id", "path")

@@ -21,8 +21,8 @@ from services.jobs.runtime.port import GRACE, Observation
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 
-# Pods that one pass changes at most.
-BUDGET: Final = 500
+# Pods that one pass changes at most, and observations that it hears.
+BUDGET: Final = 200
 # Runs of an instance that are kept, with their files; the present one among them.
 KEPT_RUNS: Final = 5
 _REASON: Final = pod_pb2.TerminationStatus
