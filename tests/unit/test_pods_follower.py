@@ -128,7 +128,7 @@ class Yard:
             put = Put(THING, name, str(self._number).encode())
             changes.append(Delete(THING, name, Expect.ANY) if self.draw.random() < 0.4 else put)
         await self.source.commit(changes, by=BY)
-        if self.draw.random() < 0.05:
+        if self.draw.random() < 0.1:
             await self.source.compact(await self.source.head())
 
     async def same(self) -> None:
@@ -161,7 +161,7 @@ async def held(store: Store) -> dict[str, bytes]:
 async def test_the_copy_becomes_what_the_source_is(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"FIRST": 0, "LONGEST": 0, "_LOOK": 0, "LAPSE": 0.01, "PART": 4, "COMMIT": 3}.items():
         monkeypatch.setattr(follower, name, value)
-    for seed in range(8):
+    for seed in range(40):
         async with AsyncExitStack() as stack:
             source, copy = MemoryStore([Kind(THING)]), MemoryStore([Kind(THING), FOLLOWED])
             await source.open()
@@ -171,7 +171,7 @@ async def test_the_copy_becomes_what_the_source_is(processes: int, monkeypatch: 
             stack.push_async_callback(yard.stop)
             for _ in range(processes):
                 yard.start()
-            for _ in range(40):
+            for _ in range(60):
                 await yard.act()
                 for _ in range(yard.draw.choice([0, 1, 5, 40])):
                     await asyncio.sleep(0)
