@@ -246,6 +246,22 @@ async def test_a_pod_may_come_before_its_owner(cluster: Kube, yard: Yard, tmp_pa
         await same(cluster, yard)
 
 
+async def test_a_row_may_come_before_its_namespace(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    top = cluster.server.create("deployments", workload("Deployment", "web", "later"))
+
+    async def row() -> Deployment | None:
+        return (await rows(yard)).get(top["metadata"]["uid"])
+
+    async with collecting(cluster, yard, tmp_path):
+        assert (await eventually(row)).namespace_id == ""
+        space = await cluster.create(namespace("later"))
+
+        async def told() -> bool:
+            return (await rows(yard))[top["metadata"]["uid"]].namespace_id == space["metadata"]["uid"]
+
+        await eventually(told)
+
+
 async def watches(cluster: Kube, count: int) -> bool:
     return cluster.server.watches >= count
 
@@ -318,20 +334,21 @@ async def test_what_is_still_under_way_does_not_undo_a_list(
     cluster: Kube, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service takes its time with a pod that is gone when everything is listed anew."""
-    monkeypatch.setitem(PodFeedService.__init__.__kwdefaults__, "seconds", 1.0)
-    sent = asyncio.Event()
+    monkeypatch.setitem(PodFeedService.__init__.__kwdefaults__, "seconds", 300.0)
+    sent: asyncio.Future[Push] = asyncio.get_running_loop().create_future()
     send = Push.upsert
 
     async def noticed(push: Push, one: Pod) -> None:
         await send(push, one)
-        sent.set()
+        sent.set_result(push)
 
     monkeypatch.setattr(Push, "upsert", noticed)
     async with opened(tmp_path / "slow") as slow, collecting(cluster, slow, tmp_path):
         await eventually(lambda: watches(cluster, 9))
         ghost = await cluster.create(pod("ghost", "shop"))
         async with asyncio.timeout(60):
-            await sent.wait()
+            push = await sent
+        assert await slow.names() == set()
         server = cluster.server
         server.cut()
         server.delete("pods", "shop", ghost["metadata"]["name"])
@@ -339,15 +356,16 @@ async def test_what_is_still_under_way_does_not_undo_a_list(
         lists = len(server.requests)
 
         async def listed_anew() -> bool:
-            return any("/pods?watch" in one for one in server.requests[lists:])
+            """And watches what comes after that."""
+            asked = [one for one in server.requests[lists:] if "/api/v1/pods?" in one]
+            return len(asked) > 1 and "limit" in asked[-2] and "watch" in asked[-1]
 
         await eventually(listed_anew)
-        await cluster.create(pod("last", "shop"))
-
-        async def last() -> bool:
-            return await slow.names() == {"last"}
-
-        await eventually(last)
+        async with asyncio.timeout(60):
+            await push.drain()
+        assert await slow.names() == set()
+        # It was written, and removed by what was listed.
+        assert await slow.store.head() >= 3
 
 
 async def test_an_owner_that_comes_while_pods_are_listed(
