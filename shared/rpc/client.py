@@ -34,7 +34,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.max_pings_without_data", 0),
     # A service that was restarted is found again within two seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # Despite its name: how long one attempt to connect may take. A busy host needs more than a moment.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Loopback and cluster addresses never go through the proxy of the environment.
     ("grpc.enable_http_proxy", 0),
