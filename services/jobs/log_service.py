@@ -15,6 +15,7 @@ from services.jobs.logs import LogFile
 from services.jobs.runs import Place, Runs
 from services.jobs.runtime.port import STDERR, STDOUT, LogChunk, RuntimeUnavailable, UnknownAttempt
 from shared.errors import InvalidArgument, NotFound, Unavailable, Violation
+from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb_jobs
 from shared.pb.roundhouse.jobs.v1 import logs_pb2 as pb
 from shared.rpc.method import Call
 
@@ -48,8 +49,8 @@ class LogService:
 
     async def _read(self, request: pb.ReadLogRequest) -> AsyncGenerator[LogChunk, None]:
         place = Place.of(request.pod_name.value)
-        run = await self._runs.run(place, request.pod_id.value)
         _check(request)
+        run = await self._run(place, request)
         id = names.pod_id(run.pod, run.run)
 
         async def start(log: LogFile) -> int:
@@ -71,6 +72,18 @@ class LogService:
             raise Unavailable(f"the runtime does not answer: {error}") from error
         if self._stopping.is_set():
             raise Unavailable("the process is stopping")
+
+    async def _run(self, place: Place, request: pb.ReadLogRequest) -> pb_jobs.Run:
+        """Whoever follows the log of a pod that its job is to have waits until it does: creating a job
+        answers before its pods are there. Raises NotFound and Unavailable."""
+        while True:
+            try:
+                return await self._runs.run(place, request.pod_id.value)
+            except NotFound:
+                if not request.follow or request.pod_id.value or not await self._runs.wanted(place):
+                    raise
+            if await logs.stopped(self._stopping, logs.SHORTEST):
+                raise Unavailable("the process is stopping")
 
     async def _over(self, place: Place, id: str) -> bool:
         """Whether the run writes no more."""

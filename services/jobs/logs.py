@@ -11,7 +11,7 @@ from services.jobs.runtime.port import LogChunk, Runtime, UnknownAttempt
 
 BLOCK: Final = 65_536
 # Seconds between two looks at a log that is followed: more and more while it is silent.
-_SHORTEST: Final = 0.1
+SHORTEST: Final = 0.1
 _LONGEST: Final = 1.0
 
 
@@ -78,7 +78,7 @@ async def pieces(
     for likewise: it has not begun. Ends at once when `stopping`. Raises UnknownAttempt, and
     RuntimeUnavailable."""
     at: int | None = None
-    sent, pause, last, said = 0, _SHORTEST, False, False
+    sent, pause, last, said = 0, SHORTEST, False, False
     while True:
         try:
             at = await start(log) if at is None else at
@@ -91,7 +91,7 @@ async def pieces(
             said = True
             yield chunk
         if chunk.data:
-            sent, pause, last = sent + len(chunk.data), _SHORTEST, False
+            sent, pause, last = sent + len(chunk.data), SHORTEST, False
             at = chunk.offset + len(chunk.data)
             if limit and sent >= limit:
                 return
@@ -100,12 +100,13 @@ async def pieces(
             return
         # What was written right before the end is read once more.
         last = await over()
-        if not last and await _stopped(stopping, pause):
+        if not last and await stopped(stopping, pause):
             return
         pause = min(2 * pause, _LONGEST)
 
 
-async def _stopped(stopping: asyncio.Event, seconds: float) -> bool:
+async def stopped(stopping: asyncio.Event, seconds: float) -> bool:
+    """Whether it is `stopping`; asked for as long as that."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

@@ -43,6 +43,11 @@ class Runs:
             raise NotFound(f"pod {place.pod[:100]!r} not found", kind=kinds.POD, name=place.pod[:100])
         return pb.Pod.FromString(record.body)
 
+    async def wanted(self, place: Place) -> bool:
+        """Whether the job's configuration has that instance, be there a pod of it or not."""
+        record = await self._store.get(kinds.JOB, place.job)
+        return record is not None and place.instance < pb.Job.FromString(record.body).instance_count
+
     async def earlier(self, place: Place, limit: int | None) -> Sequence[pb.Run]:
         """Those that another one followed, newest first."""
         query = Query(

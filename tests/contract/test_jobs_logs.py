@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from services.jobs.logs import BLOCK, LogFile
 from services.jobs.runtime.port import LogChunk
+from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.peloton.api.v1alpha.pod.svc import pod_svc_pb2
 from shared.pb.roundhouse.jobs.v1 import logs_pb2 as pb
@@ -34,8 +35,12 @@ async def yard(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
 
 
 def ask(job: Job, **fields: Any) -> pb.ReadLogRequest:
+    return ask_of(job.pod_name(), **fields)
+
+
+def ask_of(pod_name: str, **fields: Any) -> pb.ReadLogRequest:
     request = pb.ReadLogRequest(**fields)
-    request.pod_name.value = job.pod_name()
+    request.pod_name.value = pod_name
     return request
 
 
@@ -184,6 +189,44 @@ async def test_a_follower_waits_for_a_run_to_begin(yard: Yard) -> None:
     await follower.until(b"hello again\n")
     await job.stop()
     assert await follower.until_end() == b"hello again\n"
+
+
+async def test_a_follower_waits_for_a_pod_that_is_still_to_be_made(yard: Yard) -> None:
+    # One at a time, and the first cannot run: the second is not made.
+    job = await yard.job(
+        count=2,
+        settle=False,
+        resource={"cpu_limit": 1e9},
+        create_spec=stateless_pb2.CreateSpec(batch_size=1),
+    )
+    await job.until_pod(pod_pb2.POD_STATE_PENDING)
+    second = ask_of(job.pod_name(1), follow=True)
+    await yard.fails(NOT_FOUND, "ReadLog", ask_of(job.pod_name(1)))
+    await yard.fails(NOT_FOUND, "ReadLog", ask_of(job.pod_name(2), follow=True))
+    call = yard.method("ReadLog")(second, metadata=tuple(yard.who("viewer").items()))
+    await job.replace(yard.spec("run2", count=2))
+    async with asyncio.timeout(PATIENCE):
+        assert (await call.read()).data == b"hello again\n"
+    call.cancel()
+    await job.delete()
+
+
+async def test_a_follower_of_a_pod_that_is_never_made_ends_with_its_job(yard: Yard) -> None:
+    job = await yard.job(
+        count=2,
+        settle=False,
+        resource={"cpu_limit": 1e9},
+        create_spec=stateless_pb2.CreateSpec(batch_size=1),
+    )
+    await job.until_pod(pod_pb2.POD_STATE_PENDING)
+    call = yard.method("ReadLog")(
+        ask_of(job.pod_name(1), follow=True), metadata=tuple(yard.who("viewer").items())
+    )
+    waiting = asyncio.ensure_future(call.read())
+    await job.delete()
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await asyncio.wait_for(waiting, PATIENCE)
+    assert failed.value.code() is NOT_FOUND
 
 
 async def test_a_follower_of_a_run_that_never_begins_ends_with_it(yard: Yard) -> None:
