@@ -75,7 +75,9 @@ def list_(
     else:
         names = render.columns(found)
         rows = [[item.name, str(item.revision), *render.cells(item, names)] for item in found]
-        click.echo("\n".join(render.table(["name", "revision", *names], rows)))
+        # The first column is what `get` and `delete` take; a field may have the same name.
+        titles = [f"{place.kind.kind} name" if name == "name" else name for name in names]
+        click.echo("\n".join(render.table(["name", "revision", *titles], rows)))
 
 
 @click.command("delete")

@@ -26,6 +26,21 @@ MARKS: Final[dict[int, str]] = {
     admin_pb2.Difference.DELETE: "-",
 }
 _TIMESTAMP: Final = timestamp_pb2.Timestamp.DESCRIPTOR.full_name
+# What people look for first, where that is not what a message begins with.
+_FIRST: Final[dict[str, tuple[str, ...]]] = {
+    "roundhouse.jobs.v1.Job": ("name", "state", "instance_count", "owner", "updated_at"),
+    "roundhouse.jobs.v1.Pod": ("instance", "run", "status.state", "status.start_time", "status.reason"),
+    "roundhouse.jobs.v1.Run": ("pod", "run", "status.state", "status.start_time", "status.reason"),
+    "roundhouse.pods.v1.StoredPod": ("pod.name", "pod.namespace", "pod.cluster_id", "source", "updated_at"),
+}
+# Whole numbers of these names are nanoseconds since 1970.
+_MOMENT: Final = "_at"
+_NUMBERS: Final = frozenset(
+    {
+        *(FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64),
+        *(FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64),
+    }
+)
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -85,17 +100,22 @@ def to_yaml(value: object) -> str:
 
 
 def columns(objects: Iterable[admin_pb2.Object]) -> list[str]:
-    """The fields a table shows: the first single-valued ones that are set in some row and do not
-    repeat its name."""
+    """The fields a table shows, as paths: those of `_FIRST`, else the first single-valued ones, that are
+    set in some row and do not repeat its name."""
     chosen: dict[str, int] = {}
     for found in objects:
         message = unpack(found.body)
         if message is None:
             continue
-        for descriptor in message.DESCRIPTOR.fields:
-            if _shown(descriptor) and _cell(message, descriptor) not in ("", found.name):
-                chosen[descriptor.name] = descriptor.index
-    return sorted(chosen, key=lambda name: chosen[name])[:COLUMNS]
+        for index, path in enumerate(_paths(message)):
+            if _text(message, path) not in ("", "0", found.name):
+                chosen[path] = index
+    return sorted(chosen, key=lambda path: chosen[path])[:COLUMNS]
+
+
+def _paths(message: Message) -> Iterable[str]:
+    first = _FIRST.get(message.DESCRIPTOR.full_name)
+    return first or (found.name for found in message.DESCRIPTOR.fields if _shown(found))
 
 
 def _shown(descriptor: Any) -> bool:
@@ -106,6 +126,17 @@ def _shown(descriptor: Any) -> bool:
     return descriptor.type != FieldDescriptor.TYPE_BYTES
 
 
+def _text(message: Message, path: str) -> str:
+    """Of the field at a path; empty where there is none."""
+    *outer, name = path.split(".")
+    for step in outer:
+        if step not in message.DESCRIPTOR.fields_by_name:
+            return ""
+        message = getattr(message, step)
+    descriptor = message.DESCRIPTOR.fields_by_name.get(name)
+    return _cell(message, descriptor) if descriptor is not None else ""
+
+
 def _cell(message: Message, descriptor: Any) -> str:
     value = getattr(message, descriptor.name)
     if descriptor.message_type is not None:
@@ -113,7 +144,17 @@ def _cell(message: Message, descriptor: Any) -> str:
     if descriptor.enum_type is not None:
         known = descriptor.enum_type.values_by_number.get(value)
         return (known.name if known else str(value)) if value else ""
+    if descriptor.type in _NUMBERS:
+        if not descriptor.name.endswith(_MOMENT):
+            return str(value)
+        return timestamp(value) if value else ""
     return "" if value == descriptor.default_value else str(value)
+
+
+def timestamp(nanoseconds: int) -> str:
+    found = timestamp_pb2.Timestamp()
+    found.FromNanoseconds(nanoseconds)
+    return found.ToJsonString()
 
 
 def cells(found: admin_pb2.Object, names: Sequence[str]) -> list[str]:
@@ -121,8 +162,7 @@ def cells(found: admin_pb2.Object, names: Sequence[str]) -> list[str]:
     message = unpack(found.body)
     if message is None:
         return ["?" for _ in names]
-    by_name = message.DESCRIPTOR.fields_by_name
-    return [cut(_cell(message, by_name[name])) if name in by_name else "" for name in names]
+    return [cut(_text(message, name)) for name in names]
 
 
 def cut(text: str, width: int = CELL) -> str:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from grpc import StatusCode
 
 from shared.cli import failures, main, ports, render, suite
 from shared.errors import InvalidArgument, Violation
 from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
+from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2
+from shared.pb.roundhouse.jobs.v1 import jobs_pb2
 from shared.rpc.client import Failure
 from shared.service.config import Config
 
@@ -34,6 +37,29 @@ def test_a_table_shows_what_is_set_and_does_not_repeat_the_name() -> None:
         "a     one",
         "b                   two·lines    ARCHIVED",
     ]
+
+
+def packed(name: str, body: Message) -> admin_pb2.Object:
+    found = admin_pb2.Object(name=name)
+    found.body.Pack(body)
+    return found
+
+
+def test_a_table_shows_what_people_look_for() -> None:
+    job = jobs_pb2.Job(id="1", name="clock", respool_id="p", state=2, configuration=7)
+    assert render.columns([packed("1", job)]) == ["name", "state"]
+    pods = [packed(f"1-{i}", jobs_pb2.Pod(name=f"1-{i}", job="1", instance=i, run=3)) for i in range(2)]
+    pods[0].body.Pack(jobs_pb2.Pod(status=pod_pb2.PodStatus(state=pod_pb2.POD_STATE_FAILED)))
+    names = render.columns(pods)
+    assert names == ["instance", "run", "status.state"]
+    assert [render.cells(pod, names) for pod in pods] == [["0", "0", "POD_STATE_FAILED"], ["1", "3", ""]]
+
+
+def test_a_table_tells_nanoseconds_as_a_time() -> None:
+    configuration = packed("1", jobs_pb2.Configuration(created_at=1_795_340_788_291_857_837))
+    assert render.columns([configuration]) == ["created_at"]
+    assert render.cells(configuration, ["created_at"]) == ["2026-11-22T09:46:28.291857837Z"]
+    assert render.cells(packed("2", jobs_pb2.Configuration()), ["created_at"]) == [""]
 
 
 def test_a_cell_is_cut_and_cannot_control_the_terminal() -> None:
