@@ -195,7 +195,7 @@ class Stage:
         self.folder = folder
         self.count = count
         # Seconds of work within which the service is killed.
-        self.span = 2.5 + count / 50
+        self.span = 1.5 + count / 40
         self.random = random.Random(seed)
         self.victim = Victim(folder)
         self.watchman = Watchman(secrets.token_hex(8))
