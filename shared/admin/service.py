@@ -33,6 +33,8 @@ _BEFORE_KEYS: Final = frozenset({"r", "q"})
 # A page of the audit trail reads so many commits at once, and so often, until it is full.
 _AUDIT_BATCH: Final = 500
 _AUDIT_READS: Final = 40
+# Each of them is a comparison for each commit that is looked at.
+_EXCLUDED: Final = 50
 
 
 class AdminService:
@@ -220,7 +222,12 @@ class AdminService:
         if audited is None:
             raise InvalidArgument.at("store", f"{request.store!r} is neither empty nor 'access'")
         store, kinds = audited
-        query = page_token.fingerprint("audit", request.store, request.kind, request.name, request.subject)
+        excluded = sorted(set(request.excluded_actions))
+        if len(excluded) > _EXCLUDED:
+            raise InvalidArgument.at("excluded_actions", f"holds {len(excluded)}; at most {_EXCLUDED} may be")
+        query = page_token.fingerprint(
+            "audit", request.store, request.kind, request.name, request.subject, *excluded
+        )
         size = _size(request.page_size, default=50, most=500)
         before, limit = _before(request.page_token, query), size + 1
         shown: list[AuditEntry] = []
@@ -231,6 +238,7 @@ class AdminService:
                 kind=request.kind or None,
                 name=request.name or None,
                 subject=request.subject or None,
+                excluded_actions=excluded,
             )
             shown += (entry for entry in found if _tells(entry, kinds))
             # A page that is not full in the end is not the last: the next one goes on behind it.

@@ -242,6 +242,7 @@ class MemoryStore(Store):
         kind: str | None = None,
         name: str | None = None,
         subject: str | None = None,
+        excluded_actions: Sequence[str] = (),
     ) -> Sequence[AuditEntry]:
         self._ensure_open()
         below = OPEN if before is None else before
@@ -250,6 +251,7 @@ class MemoryStore(Store):
             for entry in reversed(self._heads)
             if entry.revision < below
             and subject in (None, entry.by.subject)
+            and entry.by.action not in excluded_actions
             and any(kind in (None, c.kind) and name in (None, c.name) for c in entry.changes)
         ][: max(0, limit)]
 

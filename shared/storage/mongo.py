@@ -251,6 +251,7 @@ class MongoStore(Store):
         kind: str | None = None,
         name: str | None = None,
         subject: str | None = None,
+        excluded_actions: Sequence[str] = (),
     ) -> Sequence[AuditEntry]:
         session = self._ready()
         if limit <= 0:
@@ -260,6 +261,8 @@ class MongoStore(Store):
         parts: list[Document] = [{"_id": {"$lt": below}}]
         if subject is not None:
             parts.append({"by.subject": subject})
+        if excluded_actions:
+            parts.append({"by.action": {"$nin": list(excluded_actions)}})
         wanted = {key: value for key, value in (("kind", kind), ("name", name)) if value is not None}
         if wanted:
             parts.append({"changes": {"$elemMatch": wanted}})

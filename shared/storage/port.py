@@ -300,8 +300,10 @@ class Store(ABC):
         kind: str | None = None,
         name: str | None = None,
         subject: str | None = None,
+        excluded_actions: Sequence[str] = (),
     ) -> Sequence[AuditEntry]:
-        """The heads of commits, newest first, below revision `before`."""
+        """The heads of commits, newest first, below revision `before`, without those whose author's
+        action is in `excluded_actions`. Fewer than `limit` only when there are no more."""
 
     @abstractmethod
     async def head(self) -> int:

@@ -355,6 +355,7 @@ class SqliteStore(Store):
         kind: str | None = None,
         name: str | None = None,
         subject: str | None = None,
+        excluded_actions: Sequence[str] = (),
     ) -> Sequence[AuditEntry]:
         tables = {table.id: table for table in self._tables()}
 
@@ -368,6 +369,7 @@ class SqliteStore(Store):
                     kind=kind,
                     name=name,
                     subject=subject,
+                    excluded_actions=excluded_actions,
                 )
 
         return await self._reading().long(read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -114,6 +114,7 @@ def read_audit(
     kind: str | None,
     name: str | None,
     subject: str | None,
+    excluded_actions: Sequence[str],
 ) -> list[AuditEntry]:
     """The heads of commits, newest first. `tables` are those of all kinds, by number."""
     below = _EVER if before is None else before
@@ -124,22 +125,28 @@ def read_audit(
         revisions = {r for number in numbers for r in _revisions_of(connection, tables[number], name)}
         heads = _heads_at(connection, sorted(r for r in revisions if r < below)[::-1])
     else:
-        heads = _heads_below(connection, below, subject)
+        heads = _heads_below(connection, below, subject, excluded_actions)
     # By kind alone the newest commits are walked until enough are found.
     for revision, at, *by, changes in heads if limit else ():
+        if subject not in (None, by[0]) or by[1] in excluded_actions:
+            continue
         parsed = orjson.loads(changes)
-        if subject in (None, by[0]) and any(number in numbers for number, *_ in parsed):
+        if any(number in numbers for number, *_ in parsed):
             found.append(AuditEntry(revision, at, Author(*by), _audit_changes(names, parsed)))
             if len(found) == limit:
                 break
     return found
 
 
-def _heads_below(connection: sqlite3.Connection, below: int, subject: str | None) -> Iterator[Row]:
-    by_subject, parameters = ("", (below,)) if subject is None else (" AND subject = ?", (below, subject))
-    rows = connection.execute(
-        f"SELECT {_HEAD} FROM commits WHERE revision < ?{by_subject} ORDER BY revision DESC", parameters
-    )
+def _heads_below(
+    connection: sqlite3.Connection, below: int, subject: str | None, excluded_actions: Sequence[str]
+) -> Iterator[Row]:
+    where, parameters = "revision < ?", [below, *excluded_actions]
+    if excluded_actions:
+        where += f" AND action NOT IN ({', '.join('?' * len(excluded_actions))})"
+    if subject is not None:
+        where, parameters = f"{where} AND subject = ?", [*parameters, subject]
+    rows = connection.execute(f"SELECT {_HEAD} FROM commits WHERE {where} ORDER BY revision DESC", parameters)
     with closing(rows):
         yield from rows
 

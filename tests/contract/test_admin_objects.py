@@ -14,6 +14,7 @@ from grpc import StatusCode
 
 from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
+from shared.storage.port import Author, Put
 from tests.contract.pipelines_yard import V1, V2, Yard, opened
 
 CREATE, UPDATE, DELETE = pb.Difference.CREATE, pb.Difference.UPDATE, pb.Difference.DELETE
@@ -357,6 +358,49 @@ async def test_audit_is_for_admins_and_outlives_compaction(any_yard: Yard) -> No
         assert len(found.entries) == count
     of_access = await yard.call(yard.admin.ListAudit, pb.ListAuditRequest(store="access"), "admin")
     assert {change.kind for entry in of_access.entries for change in entry.changes} == {"token"}
+
+
+async def test_audit_without_the_steps_of_a_service_is_whole_page_by_page(any_yard: Yard) -> None:
+    """Steps between what people wrote shorten no page."""
+    yard = any_yard
+    made = await yard.create("a")
+    body = (await yard.store.get("experiment", made.id)).body
+    parents = itertools.cycle(["p", "q"])
+    for verb in ("archive", "unarchive", "archive"):
+        for _ in range(5):
+            # Another parent makes it a write.
+            change = Put("experiment", made.id, body, next(parents))
+            await yard.store.commit([change], by=Author("controller", "controller:experiment:step"))
+        await yard.rest("POST", f"{V1}/{made.id}:{verb}", who="admin")
+        body = (await yard.store.get("experiment", made.id)).body
+
+    async def page(size: int, token: str = "", **fields: Any) -> pb.ListAuditResponse:
+        request = pb.ListAuditRequest(page_size=size, page_token=token, **fields)
+        return await yard.call(yard.admin.ListAudit, request, "admin")
+
+    steps = ["controller:experiment:step"]
+    actions, token = [], ""
+    while True:
+        answer = await page(2, token, excluded_actions=steps)
+        actions += [entry.author.action for entry in answer.entries]
+        token = answer.next_page_token
+        if not token:
+            break
+        assert len(answer.entries) == 2
+    verbs = ["archive", "unarchive", "archive"]
+    assert actions == [*(f"rest:experiment:{verb}" for verb in verbs), "grpc:experiment:create"]
+    assert len((await page(500)).entries) == 19
+    only = await page(500, excluded_actions=steps, name=made.id, kind="experiment", subject="admin")
+    assert len(only.entries) == 3
+    assert not (await page(500, excluded_actions=steps, subject="controller")).entries
+    # A place in one list is none in the other, nor does the order of the actions matter.
+    token = (await page(1, excluded_actions=[*steps, "b"])).next_page_token
+    assert (await page(1, token, excluded_actions=["b", *steps])).entries
+    for fields in ({}, {"excluded_actions": steps}):
+        request = pb.ListAuditRequest(page_size=1, page_token=token, **fields)
+        await yard.fails(yard.admin.ListAudit, request, StatusCode.INVALID_ARGUMENT, "admin")
+    many = pb.ListAuditRequest(excluded_actions=[f"a{number}" for number in range(51)])
+    await yard.fails(yard.admin.ListAudit, many, StatusCode.INVALID_ARGUMENT, "admin")
 
 
 @pytest.mark.parametrize(

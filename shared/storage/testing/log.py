@@ -193,6 +193,30 @@ class LogContract(StoreHooks):
         assert await found(before=4, limit=1, subject="bob") == [2]
         assert await found(limit=0) == []
 
+    @pytest.mark.parametrize("compacted", [False, True])
+    async def test_actions_are_left_out_of_the_audit_trail(self, store: Store, compacted: bool) -> None:
+        for number, action in enumerate(["x:put", "step", "", "step", "x:put", "other", "step", "step"]):
+            subject = "ann" if number % 2 else "bob"
+            await store.commit([Put("item", "a", body(size=number))], by=Author(subject, action))
+        if compacted:
+            await store.compact(8)
+
+        async def found(*actions: str, **filters: object) -> list[int]:
+            entries = await store.audit(excluded_actions=actions, **filters)  # type: ignore[arg-type]
+            return [entry.revision for entry in entries]
+
+        assert await found() == [8, 7, 6, 5, 4, 3, 2, 1]
+        assert await found("step") == [6, 5, 3, 1]
+        assert await found("step", "other", "") == [5, 1]
+        assert await found("x", "put", "ste") == [8, 7, 6, 5, 4, 3, 2, 1]
+        assert await found("step", name="a") == await found("step", kind="item") == [6, 5, 3, 1]
+        assert await found("step", subject="bob") == [5, 3, 1]
+        assert await found("step", subject="ann", name="a") == [6]
+        # A page is full as long as there is more.
+        assert await found("step", limit=2) == [6, 5]
+        assert await found("step", limit=2, before=5) == [3, 1]
+        assert await found("step", limit=2, before=5, name="a") == [3, 1]
+
     async def test_trimming_the_audit_trail(self, store: Store) -> None:
         made = [await store.commit([Put("item", "a", body(size=n))], by=AUTHOR) for n in range(4)]
         future = made[-1].at + 1
