@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from services.jobs.runtime.keeper import protocol
+from services.jobs.runtime.keeper_process import KeeperProcess
 from services.jobs.runtime.port import Attempt, Ending, Observation, Phase, RuntimeUnavailable
 from services.jobs.runtime.process import ProcessRuntime
 from shared.errors import InvalidArgument
 from tests.contract import keeper_yard
 from tests.contract.keeper_yard import NODE, keeper_pid, kill_keeper, living, opened, shell, until
+from tests.e2e.process import gone, watched
 
 _ROOT = Path(__file__).parents[2]
 _ESCAPE = "setsid env -i sleep {} </dev/null >/dev/null 2>&1 &"
@@ -308,3 +310,32 @@ async def test_a_keeper_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="Not a directory"):
         await runtime.open()
     await runtime.close()
+
+
+_STARTER = """
+import subprocess, sys
+subprocess.run([sys.executable, "-m", "services.jobs.runtime.keeper", sys.argv[1]])
+"""
+
+
+def test_a_keeper_is_not_left_behind_by_a_service_that_is_killed_while_it_starts(home: Path) -> None:
+    folder = home / ".keeper"
+    folder.mkdir(parents=True)
+    # It waits here until somebody writes.
+    os.mkfifo(folder / "journal")
+    starter = subprocess.Popen([sys.executable, "-c", _STARTER, str(home)], cwd=_ROOT)
+    try:
+        while (keeper := KeeperProcess.of(home)) is None:
+            assert starter.poll() is None
+        with keeper:
+            launcher = int(Path(f"/proc/{keeper.pid}/stat").read_text().rpartition(")")[2].split()[1])
+            with watched(keeper.pid) as ends, watched(launcher) as launchers:
+                starter.kill()
+                starter.wait()
+                assert gone(launchers)
+                (folder / "journal").write_bytes(b"")
+                assert gone(ends)
+    finally:
+        starter.kill()
+        starter.wait()
+    assert "whoever started it is gone" in (folder / "log").read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import logging
 import math
@@ -27,6 +28,7 @@ _SERVES: Final = b"1"
 _LOG_BYTES: Final = 1 << 20
 # How often it is looked whether anybody needs it (seconds).
 _LOOK: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1
 # Ignored by Python, which resets them in what it starts.
 _PYTHONS: Final = {signal.SIGPIPE, signal.SIGXFSZ}
 
@@ -38,6 +40,7 @@ def main() -> int:
     result, told = os.pipe()
     if os.fork():
         os.close(told)
+        _end_with_parent()
         return 0 if os.read(result, 1) == _SERVES else 1
     os.close(result)
     os.setsid()
@@ -57,6 +60,11 @@ def main() -> int:
         log.exception("the keeper ends")
         return 1
     return 0
+
+
+def _end_with_parent() -> None:
+    """A service that is killed while it waits for a keeper wants none: nobody would end that."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _detach(folder: Path) -> None:
@@ -95,9 +103,13 @@ async def _serve(home: Path, folder: Path, told: int) -> None:
     server = Server(keeper, stopped.set)
     await keeper.open()
     await server.open(folder)
-    os.write(told, _SERVES)
-    os.close(told)
     log.info("keeper %s serves %s", os.getpid(), home)
+    try:
+        os.write(told, _SERVES)
+    except BrokenPipeError:
+        log.info("whoever started it is gone")
+        stopped.set()
+    os.close(told)
     unneeded_since = math.inf
     while not stopped.is_set() and loop.time() - unneeded_since < keeper.idle_for:
         with contextlib.suppress(TimeoutError):
