@@ -8,14 +8,15 @@ from aiohttp import web
 
 from admin_ui import render, session, sse
 from admin_ui.catalogue import BY_KIND
-from admin_ui.clients import JOBS, JUMPSTARTER, META, PIPELINES
+from admin_ui.clients import JOBS, JUMPSTARTER, META, PIPELINES, PODS
 from admin_ui.jobs import JOB, POOL, Jobs
 from admin_ui.lab_kinds import KINDS as LAB
 from admin_ui.list_state import PAGE_SIZES, ListState
 from admin_ui.pipelines import KIND, Pipelines
+from admin_ui.pods import POD
 from admin_ui.presenters import failures, history
 from admin_ui.presenters.history import Entry
-from admin_ui.records import ACCESS_STORE, Records
+from admin_ui.records import ACCESS_STORE, STEPS, Records
 from admin_ui.views import common
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
@@ -28,6 +29,7 @@ KINDS: Final = {
     JUMPSTARTER: tuple(kind.kind for kind in LAB.values()),
     JOBS: (JOB, POOL),
     PIPELINES: (KIND,),
+    PODS: (POD,),
 }
 
 
@@ -74,20 +76,26 @@ def _store(request: web.Request) -> str:
 async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
     given = {name: request.query.get(name, "").strip() for name in FILTERS}
     store, stores = _store(request), _stores(request)
-    asked = admin_pb2.ListAuditRequest(page_size=state.page_size, page_token=state.page_token, **given)
+    steps = request.query.get("steps") == "1"
+    asked: dict[str, Any] = {"page_size": state.page_size, "page_token": state.page_token, **given}
     if store == ACCESS_STORE:
-        asked.store = ACCESS_STORE
-        answer = await render.caller(request).anyone(AdminServiceStub, "ListAudit", asked)
+        question = admin_pb2.ListAuditRequest(store=ACCESS_STORE, **asked)
+        answer = await render.caller(request).anyone(AdminServiceStub, "ListAudit", question)
     else:
-        answer = await render.caller(request).admin(store, "ListAudit", asked)
+        answer = await Records(render.caller(request), store).audit(steps=steps, **asked)
     entries = [history.of_audit(entry) for entry in answer.entries]
-    word = "" if store == next(iter(stores)) else store
+    # What leads to another place of the same trail.
+    trail = {"store": "" if store == next(iter(stores)) else store, "steps": "1" if steps else ""}
+    trail = {name: value for name, value in trail.items() if value}
     return {
         "list": state,
         "given": given,
         "store": store,
         "stores": stores,
-        "extra": {name: value for name, value in {**given, "store": word}.items() if value},
+        "steps": steps,
+        "has_steps": store in STEPS,
+        "trail": trail,
+        "extra": {name: value for name, value in given.items() if value} | trail,
         "entries": entries,
         "names": await names_in(request, entries),
         "pages": state.pages(len(entries), None, answer.next_page_token),

@@ -28,9 +28,6 @@ from shared.rpc.client import CallFailed, Failure
 # Tokens that end within this time are worth a word.
 SOON: Final = timedelta(days=3)
 RECENT: Final = 8
-# Every step of every pod is noted, and its copy: what people did is looked for among so many writes.
-STEPS: Final = {JOBS: "controller:job:reconcile", PODS: "pods-service:jobs:follow"}
-AMONG: Final = 200
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
@@ -134,20 +131,14 @@ async def _recent(request: web.Request) -> list[Entry] | Failure:
     """The last writes of all services. A service that does not answer is left out, unless none does."""
     caller = render.caller(request)
     asked = (
-        Records(caller, service).audit(page_size=AMONG if service in STEPS else RECENT)
-        for service in caller.clients.endpoints
+        Records(caller, service).audit(steps=False, page_size=RECENT) for service in caller.clients.endpoints
     )
     answers = await asyncio.gather(*map(_attempt, asked))
     known = [answer for answer in answers if not isinstance(answer, Failure)]
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if failures and not known:
         return failures[0]
-    entries = [
-        history.of_audit(entry)
-        for answer in known
-        for entry in answer.entries
-        if entry.author.action not in STEPS.values()
-    ]
+    entries = [history.of_audit(entry) for answer in known for entry in answer.entries]
     return sorted(entries, key=lambda entry: entry.at or _LONG_AGO, reverse=True)[:RECENT]
 
 

@@ -150,6 +150,9 @@ async def test_screenshots_fit_and_contrast(
     at = {name: f"/jobs/{job.id}" for name, job in made.items()}
     pages = {
         "jobs-home": "/",
+        "jobs-activity": "/activity",
+        "jobs-activity-steps": "/activity?steps=1",
+        "jobs-activity-none": "/activity?subject=controller",
         "jobs": "/jobs",
         "jobs-error": "/jobs?filter=name+%3D&q=x",
         "jobs-none": "/jobs?q=nothing-like-it",
