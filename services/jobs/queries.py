@@ -72,7 +72,14 @@ class Queries:
         most = paging.max_limit or MAX_RESULTS
         # The first ones found are the first ones wanted.
         limit = None if tests else most
-        query = Query(kinds.JOB, where=tuple(conditions), order=tuple(orders.values()), limit=limit)
+        query = Query(
+            kinds.JOB,
+            where=tuple(conditions),
+            order=tuple(orders.values()),
+            # Ties go the same way: then an index has that very order.
+            name_descending=all(one.descending for one in orders.values()),
+            limit=limit,
+        )
         rows: list[stored.Job] = []
         async with aclosing(self._store.scan(query)) as records:
             async for record in records:
