@@ -135,7 +135,10 @@ class AdminService:
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
         collection = self._collection(request.kind)
         if collection.definition.strategy is None:
-            raise FailedPrecondition(f"{request.kind} cannot be deleted through this API", kind=request.kind)
+            raise FailedPrecondition(
+                f"{request.kind} cannot be deleted through this API: see that of its service, or the console",
+                kind=request.kind,
+            )
         if request.revision < 0:
             raise InvalidArgument.at("revision", "must not be negative")
         name, allowed = _named(request.name), scope.of(collection.definition, call.identity)
