@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.console.harness import console_of
 from tests.console.jobs import works_in
 from tests.console.test_live import Stream, open_stream
+from tests.contract import pods_yard
+from tests.contract.jobs_feed_yard import access, jobs_service
+from tests.contract.jobs_yard import until
 
 pytestmark = pytest.mark.xdist_group("console-jobs")
 
-# What the controller's own writes are called.
-STEP = "Carried on"
+# What the controller's own writes are called, and those of the copy that the pods service keeps.
+STEP, COPIED = "Carried on", "pods-service"
 
 
 async def test_activity_and_home_are_of_people_until_steps_are_asked_for(tmp_path: Path):
@@ -69,6 +73,26 @@ async def test_open_activity_has_steps_only_when_they_are_asked_for(tmp_path: Pa
             told = await _until(people, "Stopped")
             assert not any(STEP in row for row in told)
             await _until(everything, STEP)
+
+
+async def test_activity_of_pods_is_without_the_copy_of_jobs_and_live(tmp_path: Path):
+    data = tmp_path / "data"
+    async with (
+        jobs_service(data) as jobs,
+        pods_yard.opened(data, access=access(data), pods_jobs=jobs.service.target) as pods,
+        console_of(pods.service, tmp_path / "console", name="pods") as console,
+    ):
+        await console.sign_in("admin")
+        await jobs.job(count=3)
+        await until(pods.export, lambda found: len(found) == 3)
+        assert not (await console.get("/activity")).rows()
+        assert COPIED not in (await console.get("/")).words
+        assert COPIED in (await console.get("/activity?steps=1")).words
+        async with open_stream(console, "/activity/live") as people:
+            await people.live()
+            await pods.upsert(pods_yard.pod(1))
+            told = await _until(people, "admin")
+            assert not any(COPIED in row for row in told)
 
 
 async def _until(stream: Stream, word: str) -> list[str]:
