@@ -57,6 +57,7 @@ def _refused(text: str, node: Node = _NODE) -> list[str]:
         (_container("resource { cpu_limit: 0.5 }"), ["containers[0].resource.cpu_limit"]),
         (_container("resource { disk_limit_mb: 1 }"), ["containers[0].resource.disk_limit_mb"]),
         ("mesos_spec { type: CONTAINER_TYPE_DOCKER }", ["mesos_spec.type"]),
+        (_container("resource { fd_limit: 4000000000 }"), ["containers[0].resource.fd_limit"]),
         ('mesos_spec { docker_parameters { key: "x" } }', ["mesos_spec.docker_parameters"]),
         ('mesos_spec { uris { value: "x" } }', ["mesos_spec.uris"]),
         ("mesos_spec { executor_spec { type: EXECUTOR_TYPE_CUSTOM } }", ["mesos_spec.executor_spec.type"]),
@@ -115,7 +116,11 @@ def test_it_is_taken(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "change", "paths"),
     [
-        ("resource { cpu_limit: 1 disk_limit_mb: 1 }", lambda node: replace(node, enforce=False), []),
+        (
+            "resource { cpu_limit: 1 disk_limit_mb: 1 fd_limit: 4000000000 }",
+            lambda node: replace(node, enforce=False),
+            [],
+        ),
         ("resource { gpu_limit: 2 }", lambda node: replace(node, gpus=("0",)), []),
         (
             "resource { gpu_limit: 0.5 }",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from services.jobs.runtime.node import Node
 from services.jobs.runtime.port import GRACE, Attempt
-from services.jobs.runtime.unsupported import inside
+from services.jobs.runtime.unsupported import inside, open_files
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import (
     CommandSpec,
     ContainerSpec,
@@ -160,6 +160,8 @@ def _note(spec: PodSpec, node: Node) -> str:
         weak.append("the memory limit holds for each process alone")
     if wanted.disk_limit_mb:
         weak.append("the disk limit holds for each file alone")
+    if wanted.fd_limit > (most := open_files()):
+        weak.append(f"it may have {most} files open")
     if any(volume.empty_dir.size_in_mb for volume in spec.volumes):
         weak.append("sizes of volumes are not enforced")
     text = ", ".join(weak)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -108,9 +110,18 @@ def _resources(container: ContainerSpec, node: Node) -> Iterator[Violation]:
     if wanted.cpu_limit and "cpu" not in node.controllers:
         text = "CPU limits without a delegated control group (they are only counted if limits are advisory)"
         yield Violation("containers[0].resource.cpu_limit", text)
+    if not 0 <= wanted.fd_limit <= (most := open_files()):
+        text = f"more than {most} open files, which is this host's limit (and theirs if limits are advisory)"
+        yield Violation("containers[0].resource.fd_limit", text)
     if wanted.disk_limit_mb:
         text = "disk limits (they hold for each file alone if limits are advisory)"
         yield Violation("containers[0].resource.disk_limit_mb", text)
+
+
+def open_files() -> float:
+    """How many files this host lets a process open."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return math.inf if hard == resource.RLIM_INFINITY else hard
 
 
 def _volume(path: str, volume: VolumeSpec, node: Node) -> Iterator[Violation]:
