@@ -161,13 +161,16 @@ class TestPages:
         job = await rail.yard.job(
             "crash", count=1, resource={"cpu_limit": 0.5, "mem_limit_mb": 64}, environment={"REGION": "eu"}
         )
-        await job.until_pod(FAILED, passing=10)
+        await rail.yard.advance(11)
+        await job.until_pod(FAILED, run=1)
         here = f"/jobs/{job.id}/pods/0"
         page = await rail.console.get(here)
         assert "exit 3" in page.words and "Command exited with status 3" in page.words
         assert "Another one follows, after a pause that grows with the failures" in page.words
         assert "CPU 0.5" in page.words and "Memory 64 MiB" in page.words and "REGION eu" in page.words
-        await job.until_pod(RUNNING, run=2, passing=10)
+        # Its pause, and no time for run 2 to fail as well.
+        await rail.yard.advance(31)
+        await job.until_pod(RUNNING, run=2)
         page = await rail.console.get(here)
         runs = [
             e.attrs["href"] for e in page.dom.find("a") if e.attrs.get("href", "").startswith(f"{here}?run=")

@@ -155,7 +155,8 @@ async def test_a_pod_that_ends_by_itself_is_throttled_and_runs_again(
 
 async def test_a_lost_pod_runs_again_at_once(yard: Yard) -> None:
     job = await yard.job("lost", count=1)
-    await job.until_pod(RUNNING, run=2, passing=10)
+    await yard.advance(11)
+    await job.until_pod(RUNNING, run=2)
     [before] = (await get(job)).previous
     assert (before.status.state, before.status.failure_count) == (pod_pb2.POD_STATE_LOST, 0)
     [event, *_] = await events(job, run=1)

@@ -118,7 +118,7 @@ async def test_the_copy_is_what_get_pod_says(jobs: Yard, tmp_path: Path, backend
 
 
 class Stutter(MemoryStore):
-    """Fails once, in the midst of the next scan of pods, and `meanwhile` something happens."""
+    """Fails once, in the midst of the next scan of all pods, and `meanwhile` something happens."""
 
     meanwhile: Callable[[], Awaitable[None]] | None = None
 
@@ -127,7 +127,8 @@ class Stutter(MemoryStore):
             number = 0
             async for record in records:
                 number += 1
-                if self.meanwhile is not None and query.kind == "job_pod" and number == 110:
+                whole = query.kind == "job_pod" and query.parent is None
+                if self.meanwhile is not None and whole and number == 110:
                     act, self.meanwhile = self.meanwhile, None
                     await act()
                     raise StoreUnavailable("the disk went away for a moment")

@@ -85,6 +85,10 @@ def pods(process: Up, job: str) -> dict[str, dict[str, Any]]:
     return {pod["status"]["podId"]["value"]: pod["status"] for pod in answer["pods"]} if status == 200 else {}
 
 
+def running(found: dict[str, dict[str, Any]]) -> bool:
+    return {status["state"] for status in found.values()} == {"POD_STATE_RUNNING"}
+
+
 def log(process: Up, pod: str, run: str = "") -> str:
     asked = f"?podId.value={run}" if run else ""
     path = f"/v1alpha/pods/{pod}/log:download{asked}"
@@ -101,8 +105,7 @@ def run(process: Up, command: str, count: int = 1) -> str:
 
 def test_ctrl_c_ends_pods_and_keeps_what_is_wanted(started: Up) -> None:
     job = run(started, POLITE, 2)
-    before = pods(started, job)
-    assert {status["state"] for status in before.values()} == {"POD_STATE_RUNNING"}
+    before = until(lambda: pods(started, job), running)
     processes = of_folder(started.data)
     assert len(processes) >= 4
 
@@ -130,7 +133,7 @@ def test_ctrl_c_ends_pods_and_keeps_what_is_wanted(started: Up) -> None:
         again.ready()
         found = until(
             lambda: pods(again, job),
-            lambda found: {status["state"] for status in found.values()} == {"POD_STATE_RUNNING"},
+            running,
         )
         assert set(found) == {f"{job}-0-2", f"{job}-1-2"}
         assert not any(status.get("failureCount") for status in found.values())
