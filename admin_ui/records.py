@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from admin_ui.clients import JOBS, PODS, Caller
+from admin_ui.clients import JOBS, JUMPSTARTER, PODS, Caller
 from admin_ui.presenters import history
 from admin_ui.presenters.history import Entry
 from admin_ui.session import Person
@@ -27,9 +27,13 @@ VERSIONS: Final = 50
 # Names that one filter holds: it may be 8 KiB.
 _SOME: Final = 40
 ACCESS_STORE: Final = "access"
-# What services write by themselves: each step of each pod, and the copy of it. In a busy minute these are
-# thousands, among which nobody would find what people did.
-STEPS: Final = {JOBS: ("controller:job:reconcile",), PODS: ("pods-service:jobs:follow",)}
+# What is written without anybody's doing: each step of each pod, and the copy of it; how each exporter is.
+# In a busy minute these are thousands, among which nobody would find what people did.
+STEPS: Final = {
+    JUMPSTARTER: ("grpc:exporter:report_status",),
+    JOBS: ("controller:job:reconcile",),
+    PODS: ("pods-service:jobs:follow",),
+}
 
 
 @dataclass(frozen=True, slots=True)
