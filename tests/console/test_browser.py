@@ -13,10 +13,12 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Error as PlaywrightError
 
 from services.pipelines.service import SERVICE
 from shared.service.testing import started
@@ -60,6 +62,16 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
         console_of(service, tmp_path / "console") as found,
     ):
         yield found
+
+
+async def picture(page: Page, name: str, **options: Any) -> None:
+    """A file for people to look at; chromium now and then fails to make one, at once, and then does."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    try:
+        await page.screenshot(path=path, **options)
+    except PlaywrightError:
+        await page.screenshot(path=path, **options)
 
 
 @asynccontextmanager
@@ -280,7 +292,6 @@ async def test_screenshots_fit_and_contrast(browser: Browser, console: Console, 
         await client.create("n" * 128, "a long one")
         for id in ids[:3]:
             await client.archive(id)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     pages = {
         "home": "/",
         "experiments": "/experiments?state=all",
@@ -299,7 +310,7 @@ async def test_screenshots_fit_and_contrast(browser: Browser, console: Console, 
         async with tab(browser, console, "admin", viewport=viewport, color_scheme=theme) as page:
             for name, path in pages.items():
                 await page.goto(path)
-                await page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{theme}.png")
+                await picture(page, f"{name}-{width}-{theme}")
                 wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, (name, width, wide)
                 assert await page.evaluate(CONTRAST) == [], (name, width, theme)

@@ -15,7 +15,7 @@ from services.meta.service import SERVICE
 from shared.service.testing import started
 from tests.console.catalogue import catalogue_client, manifest
 from tests.console.harness import Console, console_of
-from tests.console.test_browser import CONTRAST, LIVE_MS, SCREENSHOTS, WIDTHS, browser, names, tab
+from tests.console.test_browser import CONTRAST, LIVE_MS, WIDTHS, browser, names, picture, tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 __all__ = ["browser"]
@@ -207,11 +207,10 @@ async def test_many_are_selected_and_deleted_by_keyboard(browser: Browser, catal
         await expect(page.locator("[data-selected]")).to_have_text("6 selected")
         await delete.click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Nothing can be deleted now")
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         for theme in ("light", "dark"):
             await page.emulate_media(color_scheme=theme)
-            await page.screenshot(path=SCREENSHOTS / f"meta-bulk-phone-{theme}.png", full_page=True)
+            await picture(page, f"meta-bulk-phone-{theme}", full_page=True)
             assert await page.evaluate(CONTRAST) == [], theme
 
 
@@ -225,7 +224,6 @@ async def test_screenshots_fit_and_contrast(
             "eu-west", title="EU West 1", metadata={"labels": {"env": "prod", "tier": "gold"}}
         )
         await client.region("eu-west", title="EU West")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     pages = {
         "home": "/",
         "regions": "/regions",
@@ -251,7 +249,7 @@ async def test_screenshots_fit_and_contrast(
                     await page.get_by_label("Manifest", exact=True).fill(json.dumps(change))
                     await page.get_by_role("button", name="Preview").click()
                     await expect(page.locator("#preview")).to_be_visible()
-                await page.screenshot(path=SCREENSHOTS / f"meta-{name}-{width}-{theme}.png")
+                await picture(page, f"meta-{name}-{width}-{theme}")
                 wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, (name, width, wide)
                 assert await page.evaluate(CONTRAST) == [], (name, width, theme)

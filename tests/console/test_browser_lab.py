@@ -14,7 +14,7 @@ from services.jumpstarter.service import SERVICE
 from shared.service.testing import started
 from tests.console.harness import Console, console_of
 from tests.console.lab import LabClient, fill, lab_client
-from tests.console.test_browser import CONTRAST, LIVE_MS, SCREENSHOTS, WIDTHS, browser, tab
+from tests.console.test_browser import CONTRAST, LIVE_MS, WIDTHS, browser, picture, tab
 
 __all__ = ["browser"]
 
@@ -170,7 +170,6 @@ async def test_screenshots_fit_and_contrast(browser: Browser, bench: Bench, them
     await lab.lease("bob", "board=stm32", id="z" * 120, tags={"t" * 60: "w" * 60})
     lab.namespace = "a-second-namespace-with-a-long-name"
     await lab.absent("elsewhere")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     pages = {
         "lab-home": "/",
         "exporters": "/exporters?namespace=default",
@@ -194,7 +193,7 @@ async def test_screenshots_fit_and_contrast(browser: Browser, bench: Bench, them
         async with tab(browser, bench.console, "admin", viewport=viewport, color_scheme=theme) as page:
             for name, path in pages.items():
                 await page.goto(path)
-                await page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{theme}.png")
+                await picture(page, f"{name}-{width}-{theme}")
                 wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, (name, width, wide)
                 assert await page.evaluate(CONTRAST) == [], (name, width, theme)

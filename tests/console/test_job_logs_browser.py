@@ -20,7 +20,7 @@ from shared.rpc.client import Client
 from shared.service.testing import started
 from tests.console.harness import Console, console_of
 from tests.console.rail import Reader, followed
-from tests.console.test_browser import CONTRAST, SCREENSHOTS, WIDTHS, browser, tab
+from tests.console.test_browser import CONTRAST, WIDTHS, browser, picture, tab
 from tests.contract import keeper_yard
 from tests.contract.jobs_yard import job_spec
 
@@ -226,4 +226,4 @@ async def test_pages_fit_and_can_be_read(browser: Browser, writer: Writer) -> No
                 width = await page.evaluate("document.documentElement.scrollWidth")
                 assert width <= size["width"], (name, device)
                 assert await page.evaluate(CONTRAST) == [], (name, theme, device)
-                await page.screenshot(path=SCREENSHOTS / f"{name}-{device}-{theme}.png")
+                await picture(page, f"{name}-{device}-{theme}")

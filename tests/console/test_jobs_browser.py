@@ -12,7 +12,7 @@ from playwright.async_api import Browser, expect
 from services.jobs.pools import id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from tests.console.jobs import Works, works_in
-from tests.console.test_browser import CONTRAST, SCREENSHOTS, WIDTHS, browser, tab
+from tests.console.test_browser import CONTRAST, WIDTHS, browser, picture, tab
 from tests.contract.jobs_yard import Job, until
 
 __all__ = ["browser"]
@@ -146,7 +146,6 @@ async def test_screenshots_fit_and_contrast(
     browser: Browser, works: Works, made: dict[str, Job], theme: str, width: str
 ):
     """No sideways scrolling, and text that can be read (WCAG AA)."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     at = {name: f"/jobs/{job.id}" for name, job in made.items()}
     pages = {
         "jobs-home": "/",
@@ -177,7 +176,7 @@ async def test_screenshots_fit_and_contrast(
     async with tab(browser, works.console, "admin", viewport=WIDTHS[width], color_scheme=theme) as page:
 
         async def check(name: str) -> None:
-            await page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{theme}.png")
+            await picture(page, f"{name}-{width}-{theme}")
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, (name, width, wide)
             assert await page.evaluate(CONTRAST) == [], (name, width, theme)

@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.console.pods import FAILED, LONE, WEB_1, Fleet, fleet, web
-from tests.console.test_browser import CONTRAST, LIVE_MS, SCREENSHOTS, WIDTHS, browser, tab
+from tests.console.test_browser import CONTRAST, LIVE_MS, WIDTHS, browser, picture, tab
 from tests.contract.pods_yard import pod
 
 __all__ = ["browser"]
@@ -103,7 +103,6 @@ async def test_screenshots_fit_and_contrast(browser: Browser, found: Fleet, them
     """Each page in both widths: no sideways scrolling, and text that can be read (WCAG AA)."""
     long = {"name": "n" * 200, "namespace": "s" * 200, "deployment_id": None}
     await found.yard.upsert(web(98, **long))
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     pages = {
         "pods-clusters": "/pods",
         "pods-namespaces": "/pods?by=namespaces&filter=Deployment+Label%3Aapp%3Dshop",
@@ -120,7 +119,7 @@ async def test_screenshots_fit_and_contrast(browser: Browser, found: Fleet, them
         async with tab(browser, found.console, "admin", viewport=viewport, color_scheme=theme) as page:
             for name, path in pages.items():
                 await page.goto(path)
-                await page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{theme}.png")
+                await picture(page, f"{name}-{width}-{theme}")
                 wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, (name, width, wide)
                 assert await page.evaluate(CONTRAST) == [], (name, width, theme)
