@@ -59,7 +59,8 @@ async def test_a_job_from_the_first_click_to_its_deletion(browser: Browser, work
         await expect(page.locator("#rollout")).to_contain_text("1 in flight")
         await page.get_by_role("button", name="Pause", exact=True).last.click()
         await expect(page.locator("#rollout")).to_contain_text("Paused")
-        await page.get_by_role("button", name="Resume").click()
+        async with page.expect_navigation():
+            await page.get_by_role("button", name="Resume").click()
         await expect(page.locator("#live")).to_have_attribute("data-state", "live")
         await page.evaluate("window.untouched = true")
         id = page.url.rpartition("/")[2]
