@@ -83,10 +83,10 @@ class Server:
         feed = self._keeper.follow()
         try:
             while True:
-                for id in await feed.take():
-                    record = self._keeper.record(id)
-                    if record is not None:
-                        writer.write(protocol.frame({"event": record}))
+                records = [self._keeper.record(id) for id in await feed.take()]
+                writer.write(
+                    b"".join(protocol.frame({"event": each}) for each in records if each is not None)
+                )
                 await writer.drain()
         except ConnectionError:
             log.info("a client watches no more")
