@@ -193,7 +193,8 @@ async def _read(server: Server, path: str, token: str, count: int) -> None:
                 data = await reader.read(1 << 20)
                 if not data:
                     raise BadAnswer("the answer broke off")
-                lines += data.count(b"}\n")
+                # The end of a line may come in two pieces.
+                lines += (last[-1:] + data).count(b"}\n")
                 last = (last + data)[-16:]
         finally:
             writer.transport.abort()

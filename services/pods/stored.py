@@ -46,8 +46,8 @@ def frame(body: bytes) -> bytes:
 
 def line(body: bytes) -> bytes:
     """The line over HTTP."""
-    start = _end(body, 0)
-    size, at = _varint(body, start + 1)
+    size, at = _varint(body, 1)
+    size, at = _varint(body, at + size + 1)
     return body[at : at + size]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
+from aiohttp.http import StreamWriter
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
@@ -150,7 +151,7 @@ async def send(
     sender = _Sender(request, form, headers, gzip=gzip)
     try:
         async with limit:
-            await sender.send(messages, patience, limit)
+            await sender.send(messages, patience)
     except ConnectionError:
         # The client is gone, or is to see that something is missing.
         if request.transport is not None:
@@ -174,7 +175,7 @@ class _Sender:
             headers["Content-Encoding"] = "gzip"
         self.response = web.StreamResponse(headers=headers)
 
-    async def send(self, messages: AsyncIterator[Any], patience: float | None, limit: Limit) -> None:
+    async def send(self, messages: AsyncIterator[Any], patience: float | None) -> None:
         first = await first_of(messages, patience)
         if isinstance(self._form, Bytes) and first.done():
             self._form.begins_with(first.result())
@@ -182,27 +183,20 @@ class _Sender:
         try:
             await self.response.prepare(self._request)
             if self._request.method != "HEAD":
-                await self._send_all(messages, first, limit)
+                await self._send_all(messages, first)
             await self.response.write_eof()
         finally:
             if not first.done():
                 await stop(first)
 
-    async def _send_all(self, messages: AsyncIterator[Any], first: asyncio.Task[Any], limit: Limit) -> None:
-        unyielded = 0
-        write, as_text = self.response.write, self._form.message
+    async def _send_all(self, messages: AsyncIterator[Any], first: asyncio.Task[Any]) -> None:
+        unyielded, as_text = 0, self._form.message
         try:
             message = await first
-            if limit.is_set:
-                # A write that is cut off while it waits for the reader would cancel what all others,
-                # the last line's among them, wait for.
-                def write(data: Any) -> Any:
-                    return asyncio.shield(self.response.write(data))
-
             while message is not _END:
                 data = as_text(message)
                 unyielded += len(data)
-                await write(data if self._compressor is None else self._compressor.piece(data))
+                await self._piece(data)
                 if unyielded >= YIELD_EVERY:
                     unyielded = 0
                     await asyncio.sleep(0)
@@ -212,10 +206,23 @@ class _Sender:
         except Exception as error:
             await self._piece(self._form.error(errors.of(error)))
         if self._compressor is not None:
-            await write(self._compressor.end())
+            await self._write(self._compressor.end())
 
     async def _piece(self, data: bytes) -> None:
-        await self.response.write(data if self._compressor is None else self._compressor.piece(data))
+        await self._write(data if self._compressor is None else self._compressor.piece(data))
+
+    async def _write(self, data: Any) -> None:
+        """Waits for a reader that is slow. When that is cut off, nothing is cancelled that the last line
+        must wait for as well."""
+        request = self._request
+        assert isinstance(request.writer, StreamWriter)
+        await request.writer.write(data, drain=False)
+        transport = request.transport
+        if (
+            transport is not None
+            and transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]
+        ):
+            await asyncio.shield(request.writer.drain())
 
     async def cut_off(self, error: StatusError) -> None:
         """An HTTP status says so, or the last line, for a reader that comes back in time; the others
@@ -227,7 +234,7 @@ class _Sender:
                 if self._request.method != "HEAD":
                     await self._piece(self._form.error(error.status))
                     if self._compressor is not None:
-                        await self.response.write(self._compressor.end())
+                        await self._write(self._compressor.end())
                 await self.response.write_eof()
         except (TimeoutError, ConnectionError):
             if self._request.transport is not None:
