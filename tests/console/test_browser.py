@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 WIDTHS = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+# Two frames, so that one is painted.
+PAINTED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 # What a live page may take to show a change made elsewhere.
 LIVE_MS = 2_000
 
@@ -48,7 +51,9 @@ def chromium() -> str:
 async def browser() -> AsyncIterator[Browser]:
     path = chromium()
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        started = await playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
         try:
             yield started
         finally:
@@ -65,13 +70,19 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
 
 
 async def picture(page: Page, name: str, **options: Any) -> None:
-    """A file for people to look at; chromium now and then fails to make one, at once, and then does."""
+    """A file for people to look at, of which no test depends: on a busy machine chromium now and then
+    has no frame of a new page to make one of, until it has painted more."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    path = SCREENSHOTS / f"{name}.png"
-    try:
-        await page.screenshot(path=path, **options)
-    except PlaywrightError:
-        await page.screenshot(path=path, **options)
+    for _ in range(5):
+        try:
+            await page.screenshot(path=SCREENSHOTS / f"{name}.png", **options)
+            return
+        except PlaywrightError as error:
+            why = error.message.splitlines()[0]
+            await page.evaluate(
+                "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            )
+    warnings.warn(f"chromium made no picture of {name}: {why}", stacklevel=2)
 
 
 @asynccontextmanager

@@ -100,11 +100,13 @@ async def test_pages_of_45(sdk: Sdk) -> None:
 
 async def test_archive_and_restore(sdk: Sdk) -> None:
     made = await sdk.create(f"{sdk.environment} archive me")
+    other = await sdk.create(f"{sdk.environment} leave me")
     await sdk.client.call("archive_experiment", experiment_id=made[sdk.id])
     assert (await sdk.get(experiment_id=made[sdk.id]))["storage_state"] == sdk.archived
     active = sdk.filter("storage_state", "NOT_EQUALS", string_value=sdk.archived)
     listed = (await sdk.list(page_size=200, filter=active))["experiments"]
-    assert made[sdk.id] not in {item[sdk.id] for item in listed}
+    names = {item[sdk.id] for item in listed}
+    assert other[sdk.id] in names and made[sdk.id] not in names
     # The first generation has no unarchive: the name still finds it.
     if sdk.first:
         assert (await sdk.create(f"{sdk.environment} archive me"))["storage_state"] == sdk.archived
