@@ -75,6 +75,9 @@ def spawn(
                 stderr=subprocess.STDOUT if merged else subprocess.PIPE,
                 cwd=folder,
                 env=variables,
+                # All of the keeper's are closed by the exec itself. To close them one by one costs each
+                # launch more the more pods run.
+                close_fds=False,
                 start_new_session=True,
                 preexec_fn=_before(limits, cgroup),
             )
