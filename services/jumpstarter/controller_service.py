@@ -172,10 +172,12 @@ class ControllerService:
         lab = self._engine.lab
         ends = asyncio.get_running_loop().time() + DIAL_PATIENCE
         while True:
+            # Whatever the lease and the exporter become after that is looked at again.
+            seen = lab.revision
             lease = await self._own(name, caller, "dial")
             if not lease.exporter or lease.ended:
                 raise FailedPrecondition(f"lease not active: {name}", kind=kinds.LEASE, name=name)
-            seen, exporter = lab.at(lease.exporter), lab.exporter(lease.exporter)
+            exporter = lab.exporter(lease.exporter)
             status = exporter.status if exporter is not None else common.EXPORTER_STATUS_OFFLINE
             if status in _DIALLED:
                 return

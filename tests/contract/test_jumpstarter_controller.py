@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,14 +17,15 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
 from services.jumpstarter import controller_service
+from services.jumpstarter.engine import Engine
 from services.jumpstarter.service import SERVICE
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from shared.pb.jumpstarter.v1.kubernetes_pb2 import LabelSelector, LabelSelectorRequirement
-from shared.pb.roundhouse.lab.v1 import lab_service_pb2
+from shared.pb.roundhouse.lab.v1 import lab_pb2, lab_service_pb2
 from shared.service.testing import started
 from tests.contract.jumpstarter_callers import AVAILABLE, LEASE_READY, OFFLINE, Desk
-from tests.contract.jumpstarter_yard import PATIENCE, Clock, Lab, Yard, conditions, opened, until
+from tests.contract.jumpstarter_yard import HOUR, PATIENCE, Clock, Lab, Yard, conditions, opened, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jumpstarter-controller")]
 INVALID = StatusCode.INVALID_ARGUMENT
@@ -362,6 +364,44 @@ async def test_a_dial_waits_for_an_exporter_that_is_about_to_serve(desk: Desk) -
     async with asyncio.timeout(PATIENCE):
         assert (await dial).router_token == (await listen.next()).router_token
     listen.cancel()
+
+
+async def test_a_dial_waits_quietly_when_the_lease_was_changed_after_its_exporter(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, read = itertools.count(1), Engine.get
+
+    async def counted(engine: Engine, name: str) -> lab_pb2.Lease:
+        assert next(looks) < 100, "it looks again though nothing has changed, and nobody else is served"
+        return await read(engine, name)
+
+    monkeypatch.setattr(Engine, "get", counted)
+    bench = await leased(desk, status=AVAILABLE)
+    await desk.lab.update("one", duration=2 * HOUR)
+    listen = await desk.listening(bench, "one")
+    dial = asyncio.ensure_future(desk.dial("one"))
+    await desk.report(bench, AVAILABLE, message="almost")
+    await desk.lab.update("one", duration=3 * HOUR)
+    assert not dial.done()
+    await desk.report(bench, LEASE_READY)
+    async with asyncio.timeout(PATIENCE):
+        assert (await dial).router_token == (await listen.next()).router_token
+    listen.cancel()
+
+
+async def test_a_dial_that_waits_learns_of_a_transfer(desk: Desk) -> None:
+    bench = await leased(desk, status=AVAILABLE)
+    bob = await desk.lab.client("bob")
+    request = pb.DialRequest(lease_name="one")
+    waiting = asyncio.ensure_future(
+        desk.fails(desk.controller.Dial, request, DENIED, desk.alice, "permission denied")
+    )
+    stream = desk.status(bench)
+    await stream.next()
+    await desk.lab.update("one", client=bob.name)
+    async with asyncio.timeout(PATIENCE):
+        await waiting
+    stream.cancel()
 
 
 async def test_a_dial_waits_no_longer_than_it_may(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
