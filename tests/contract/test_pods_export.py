@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import quote
 
 import grpc
@@ -116,6 +117,22 @@ async def test_it_holds_all_that_is_stored_in_a_stable_order(yard: Yard) -> None
         ("Pod Label:v=1+Pod Name:web-1", [1, 11, 16]),
         (f"Namespace ID:{id_of(1, 0xE)}+Pod Name:web-1", [1, 11, 16]),
         ("Service Account:bot+Deployment:!shop-0,!shop-1+Pod Name:web-1$", []),
+        # An open quote hides all that follows.
+        ('Namespace:"dev+Pod Name:web-1', []),
+        ("Pod Name:web-1+Nonsense:x", [1, *range(10, 20)]),
+        ("Pod Name:web-1,+Namespace:dev+Pod Name:web-5", [52, 55, 58]),
+        ("Pod Name:we*", []),
+        ("Pod Name:web_1,web%", []),
+        (f"Pod ID:r/0000003[12]$,{id_of(7)}", [7, 49, 50]),
+        (f'Deployment ID:!"{deployment_id(3)}"+Pod Name:web-3', [30, 31, 32, 34, 35, 36, 37, 39]),
+        # Whose deployment is unknown matches no label that is joined, whatever it asks for.
+        ("Deployment Label:*+Pod Name:web-2", [2, 20, 21, 22, 23, 25, 26, 27, 28]),
+        ("Deployment Label:!none=+Pod Name:web-4", [40, 41, 42, 43, 45, 46, 47, 48]),
+        ("Deployment Label:tier=!back+Pod Name:web-4", [40, 41, 42, 43, 45, 46, 47, 48]),
+        ("Deployment Label:-", []),
+        ("Deployment:*+Pod Name:web-4", [40, 41, 42, 43, 45, 46, 47, 48]),
+        ("Created:-", []),
+        (f"Namespace ID:!{id_of(1, 0xE)}+Pod Name:web-1", [10, 12, 13, 15, 17, 18]),
         ("Created:>1d+Deployment:shop-1+Pod Name:web-1", [1, 11, 16]),
         # Pods whose deployment is unknown never match a joined label.
         ("Deployment:!x+Pod Name:web-4,web-9", [4 + 36, 41, 42, 43, 45, 46, 47, 48]),
@@ -225,6 +242,9 @@ async def test_pretty_indents(yard: Yard, target: str, accept: str) -> None:
         ("?timeout=1.5", 400, 3, 'parsing field "timeout": '),
         ("?timeout=1&timeout=2", 400, 3, 'too many values for field "timeout"'),
         ("?query=a&query=b", 400, 3, 'too many values for field "query"'),
+        ("?query=a&timeout=x&query=b", 400, 3, '; parsing field "timeout": '),
+        # The clock is looked at before the query, which is only read then.
+        ("?timeout=-1&query=Pod%20ID:x", 504, 4, "deadline exceeded"),
         ("?timeout=-1", 504, 4, "deadline exceeded"),
         ("?timeout=-2147483648", 504, 4, "deadline exceeded"),
         ("/nope", 404, 5, "no such path"),
@@ -242,15 +262,92 @@ async def test_other_methods(yard: Yard, verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["?format=json&x=1", "?timeout=", "?timeout=0&query=", "?timeout=60&unknown=1&unknown=2", "?&&"]
+    "target",
+    [
+        "?format=json&x=1",
+        "?timeout=",
+        "?timeout=0&query=",
+        "?timeout=60&unknown=1&unknown=2",
+        "?&&",
+        "?timeout=2147483647",
+        # An export has no pages.
+        "?limit=1&offset=5&page_token=x&pagination.limit=1",
+        "?Timeout=x&TIMEOUT=y",
+    ],
 )
 async def test_parameters_that_say_nothing(yard: Yard, target: str) -> None:
     assert len((await yard.rest("GET", EXPORT + target)).pods) == len(PODS)
 
 
-async def test_head_sends_no_body(yard: Yard) -> None:
-    found = await yard.rest("HEAD", EXPORT)
-    assert (found.status, found.body) == (200, b"")
+@pytest.mark.parametrize(
+    ("target", "who", "status"),
+    [
+        ("", "admin", 200),
+        ("?query=Namespace:none", "admin", 200),
+        ("?timeout=x", "admin", 400),
+        ("?query=Pod%20ID:x", "admin", 400),
+        ("?timeout=-1", "admin", 504),
+        ("", "", 401),
+    ],
+)
+async def test_head_is_get_without_its_body(yard: Yard, target: str, who: str, status: int) -> None:
+    headers = {"Accept-Encoding": "identity"}
+    found = await yard.rest("HEAD", EXPORT + target, who=who, headers=headers)
+    assert (found.status, found.body) == (status, b"")
+    whole = await yard.rest("GET", EXPORT + target, who=who, headers=headers)
+    assert whole.status == status
+    for name in ("Content-Type", "Cache-Control", "Vary", "Content-Length"):
+        assert found.headers.get(name) == whole.headers.get(name), name
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coded"),
+    [
+        ("gzip, deflate, br", True),
+        ("identity, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("br, deflate", False),
+        ("", False),
+    ],
+)
+async def test_what_is_accepted_decides(yard: Yard, accepted: str, coded: bool) -> None:
+    for query, count in (("", len(PODS)), ("Namespace:none", 0)):
+        found = await yard.lines(query, headers={"Accept-Encoding": accepted})
+        assert found.headers.get("Content-Encoding") == ("gzip" if coded else None)
+        assert found.headers["Vary"] == "Accept-Encoding"
+        assert len(found.pods) == count
+
+
+async def test_every_field_stands_there_and_null_for_what_is_not_set(yard: Yard) -> None:
+    (lone,) = (await yard.lines(f"Pod ID:{LONE.id}")).pods
+    assert lone == {
+        "id": LONE.id,
+        "name": "lone",
+        "deploymentId": "",
+        "namespace": "prod",
+        "clusterId": OTHER,
+        "liveInstances": [],
+        "terminatedInstances": [],
+        "started": "2023-11-14T22:14:20Z",
+    }
+    (ended,) = (await yard.lines(f"Pod ID:{ENDED.id}")).pods
+    assert ended["terminatedInstances"] == [
+        {
+            "instances": [
+                {
+                    "instanceId": None,
+                    "containingPodId": "",
+                    "containerName": "job",
+                    "containerIps": [],
+                    "started": None,
+                    "imageDigest": "",
+                    "finished": "1970-01-01T00:00:09Z",
+                    "exitCode": 3,
+                    "terminationReason": "",
+                }
+            ]
+        }
+    ]
 
 
 async def test_a_negative_timeout_over_grpc(yard: Yard) -> None:
@@ -310,6 +407,17 @@ async def test_lists_page_by_offset(yard: Yard) -> None:
         assert await yard.get_pods(limit=limit) == whole
 
 
+async def test_a_list_holds_a_thousand_pods(tmp_path: Path) -> None:
+    async with opened(tmp_path) as yard:
+        await yard.push(*(event(feed.REPLACE, pod(number)) for number in range(1003)))
+        whole = await yard.export()
+        assert len(whole) == 1003
+        for limit in (0, 1000, 1001, 2**31 - 1):
+            assert await yard.get_pods(limit=limit) == whole[:1000]
+        assert await yard.get_pods(offset=1000) == whole[1000:]
+        assert await yard.get_pods(limit=999, offset=2) == whole[2:1001]
+
+
 @pytest.mark.parametrize(
     ("field", "key"),
     [
@@ -366,6 +474,15 @@ async def test_lists_over_rest(yard: Yard) -> None:
         one.id for one in (await yard.export("Namespace:dev"))[1:3]
     ]
     assert found.json["pods"][0]["liveInstances"][0]["finished"] is None
+    sorted_by = "pagination.sortOption.field=Pod%20Name&pagination.sort_option.reversed=true"
+    found = await yard.rest(
+        "GET", f"/v1/pods?query=Pod%20Name:web-1&{sorted_by}&pagination.limit=3&format=json"
+    )
+    assert [one["name"] for one in found.json["pods"]] == ["web-19", "web-18", "web-17"]
+    assert (await yard.rest("GET", "/v1/pods?query=Namespace:none")).json == {"pods": []}
+    (await yard.rest("GET", "/v1/pods?query=Pod%20ID:x")).is_error(400, 3, "must be valid UUID")
+    (await yard.rest("GET", "/v1/pods", who="")).is_error(401, 16, "credentials not found")
+    (await yard.rest("POST", "/v1/pods", "{}")).is_error(501, 12)
 
 
 # -- the admin API
