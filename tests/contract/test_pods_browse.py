@@ -151,6 +151,22 @@ async def test_a_scope_counts_what_one_may_see(browser: Browser) -> None:
     assert await browser.lines(who="viewer") == b""
 
 
+async def test_scopes_share_neither_counts_nor_pages(browser: Browser) -> None:
+    await browser.yard.put_user("viewer", "viewer", "dev")
+    assert (await browser.count()).totals.pods == 5
+    assert (await browser.count(who="viewer")).totals.pods == 1
+    assert (await browser.count()).totals.pods == 5
+    token = (await browser.count(by=pb.NAMESPACE, page_size=1)).next_page_token
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await browser.count(by=pb.NAMESPACE, page_size=1, page_token=token, who="viewer")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    # When a source last stored something that one may not see is not told either.
+    await browser.yard.upsert(pod(1, name="newer", namespace="prod"))
+    (seen,) = (await browser.count(by=pb.SOURCE, who="viewer")).groups
+    stored = await browser.yard.stored()
+    assert seen.changed.ToNanoseconds() == stored[id_of(4)].updated_at < stored[id_of(1)].updated_at
+
+
 async def test_the_lines_are_those_of_the_export(browser: Browser) -> None:
     for query in ("", 'Namespace:"prod"', "Pod Name:r/web-[12]"):
         assert await browser.lines(query) == (await browser.yard.lines(query)).body

@@ -13,7 +13,9 @@ import grpc
 import pytest
 
 from services.pods.feed import Event, Feed
+from services.pods.feed_service import PodFeedService
 from services.pods.kinds import POD
+from services.pods.stored import body_of
 from shared.errors import Aborted
 from shared.pb.roundhouse.pods.v1.pods_pb2 import Cluster, Deployment, StoredPod
 from shared.pb.storage.pod_pb2 import Pod
@@ -126,6 +128,49 @@ async def test_sources_never_overwrite_each_other(yard: Yard, action: Any) -> No
     assert (id_of(3) in after) == (action != feed.REMOVE)
 
 
+@pytest.mark.parametrize("batch", [1000, 7])
+async def test_the_first_twenty_that_were_refused_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setitem(PodFeedService.__init__.__kwdefaults__, "batch", batch)
+    async with opened(tmp_path) as yard:
+        await yard.upsert(*(pod(number) for number in range(30)), source="k8s")
+        result = await yard.upsert(*(pod(number, name="x") for number in range(30)), source="lab")
+        assert counts(result) == (0, 0, 0, 30)
+        assert [one.id for one in result.refusals] == [id_of(number) for number in range(20)]
+        assert {one.source for one in result.refusals} == {"k8s"}
+
+
+async def test_what_this_installation_itself_has_stored_can_be_removed_only(yard: Yard) -> None:
+    own = "roundhouse/jobs"
+    bodies = [body_of(pod(number), own, 1) for number in (1, 2)]
+    puts = [Put(POD, id_of(number), body) for number, body in zip((1, 2), bodies, strict=True)]
+    await yard.store.commit(puts, by=Author("jobs"))
+    for one in (event(feed.UPSERT, pod(1), own), event(feed.REPLACE, pod(3), own)):
+        failure = await yard.fails(yard.feeds.Push(iter([one]), metadata=yard.metadata()))
+        assert (failure.code, [v.field for v in failure.violations]) == (INVALID, ["events[0].source"])
+    assert counts(await yard.push(event(feed.REMOVE, pod(2), "lab"))) == (0, 0, 0, 1)
+    assert counts(await yard.push(event(feed.REMOVE, pod(2), own))) == (0, 0, 1, 0)
+    assert list(await yard.stored()) == [id_of(1)]
+
+
+async def test_what_feeds_and_exports_did_is_counted(yard: Yard) -> None:
+    await yard.upsert(pod(1), pod(2), pod(3), source="k8s")
+    await yard.push(event(feed.UPSERT, pod(1), "k8s"), event(feed.REMOVE, pod(2), "k8s"))
+    await yard.upsert(pod(3, name="x"), source="lab")
+    await yard.sync(pod(1), source="k8s")
+    await yard.export()
+    await yard.export("Namespace:none")
+    await yard.lines()
+    assert await metric(yard, "roundhouse_pods ") == 1
+    for rpc, numbers in (("push", (3, 1, 1, 1)), ("sync", (0, 1, 1, 0))):
+        for result, number in zip(("stored", "unchanged", "removed", "refused"), numbers, strict=True):
+            name = f'roundhouse_pods_fed_total{{result="{result}",rpc="{rpc}"}}'
+            assert await metric(yard, name) == number, name
+    for transport in ("grpc", "rest"):
+        assert await metric(yard, f'roundhouse_pods_exported_total{{transport="{transport}"}}') == 1
+
+
 async def test_a_removed_pod_is_anybodys(yard: Yard) -> None:
     await yard.upsert(pod(1), source="a")
     result = await yard.push(event(feed.REMOVE, pod(1), "a"), event(feed.UPSERT, pod(1), "b"))
@@ -210,15 +255,31 @@ async def test_what_is_wrong_is_said_to_a_client_that_goes_on_sending(yard: Yard
 
 
 async def test_feeding_needs_all_namespaces(yard: Yard) -> None:
-    for who in ("operator", "admin"):
-        await yard.put_user("operator", "operator", "prod")
-        call = yard.feeds.Push(iter([feed.PodEvent(pod=pod(1))]), metadata=yard.metadata(who))
-        if who == "admin":
-            assert (await anext(aiter(call))).stored == 1
-            continue
-        assert "all namespaces" in (await yard.fails(call)).message
-        await yard.put_user("operator", "operator", "*")
-        assert (await yard.push(event(feed.UPSERT, pod(2)), who=who)).stored == 1
+    start = feed.SyncItem(start=feed.SyncStart(cluster_id=CLUSTER, source="k8s"))
+    row = feed.InventoryItem(cluster=Cluster(id=CLUSTER, name="east"))
+    lines = ndjson({"id": id_of(1), "clusterId": CLUSTER}), ndjson({"kind": "cluster", "id": CLUSTER})
+
+    def calls() -> list[Any]:
+        metadata = yard.metadata("operator")
+        return [
+            yard.feeds.Push(iter([feed.PodEvent(pod=pod(1))]), metadata=metadata),
+            yard.feeds.Sync(iter([start, feed.SyncItem(pod=pod(2))]), metadata=metadata),
+            yard.feeds.PutInventory(iter([row]), metadata=metadata),
+        ]
+
+    await yard.put_user("operator", "operator", "prod")
+    for call in calls():
+        failure = await yard.fails(call)
+        assert failure.code is grpc.StatusCode.PERMISSION_DENIED and "all namespaces" in failure.message
+    for path, body in zip((PODS, INVENTORY), lines, strict=True):
+        (await yard.rest("POST", path, body, who="operator")).is_error(403, 7, "all namespaces")
+    assert await yard.store.head() == 0
+
+    await yard.put_user("operator", "operator", "*")
+    push, sync, inventory = calls()
+    assert (await anext(aiter(push))).stored == (await sync).stored == (await inventory).stored == 1
+    for path, body in zip((PODS, INVENTORY), lines, strict=True):
+        assert (await yard.rest("POST", path, body, who="operator")).status == 200
 
 
 # -- Sync
@@ -377,6 +438,28 @@ async def test_inventory(yard: Yard) -> None:
     result = await yard.feeds.PutInventory(iter(gone), metadata=yard.metadata())
     assert result.removed == 1
     assert await yard.names("Deployment:*") == {"web-2"}
+
+
+async def test_a_cluster_that_is_not_known_is_called_what_its_deployment_says(yard: Yard) -> None:
+    await yard.upsert(pod(1))
+    await yard.inventory(Deployment(id=deployment_id(1), cluster_id=CLUSTER, cluster_name="told"))
+    assert await yard.names("Cluster:told") == {"web-1"}
+    await yard.inventory(Cluster(id=CLUSTER, name="known"))
+    assert (await yard.names("Cluster:told"), await yard.names("Cluster:known")) == (set(), {"web-1"})
+    await yard.feeds.PutInventory(
+        iter([feed.InventoryItem(removed_cluster=CLUSTER)]), metadata=yard.metadata()
+    )
+    assert await yard.names("Cluster:told") == {"web-1"}
+
+
+async def test_more_deployments_than_a_store_is_asked_for(yard: Yard) -> None:
+    await yard.upsert(*(pod(number, deployment_id=deployment_id(number)) for number in range(8)))
+    rows = (Deployment(id=deployment_id(number), name=f"shop-{number}") for number in range(1, 1200))
+    await yard.inventory(*rows)
+    assert await yard.names("Deployment:shop") == {f"web-{number}" for number in range(1, 8)}
+    # With the rest of the query, and for lists and counts as well.
+    assert await yard.names("Deployment:shop+Namespace:dev") == {"web-1", "web-4", "web-7"}
+    assert [one.name for one in await yard.get_pods("Deployment:!shop-3", offset=5)] == ["web-7"]
 
 
 async def test_another_process_changes_the_inventory(tmp_path: Path) -> None:

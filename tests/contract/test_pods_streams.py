@@ -100,7 +100,7 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(yard: Yard, query: str = "") -> AsyncIterator[Reader]:
+async def reading(yard: Yard, query: str = "", *, who: str = "admin") -> AsyncIterator[Reader]:
     """An export whose answer has begun."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -108,7 +108,7 @@ async def reading(yard: Yard, query: str = "") -> AsyncIterator[Reader]:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, ("127.0.0.1", yard.service.running.http_port))
     reader, writer = await asyncio.open_connection(sock=connection, limit=65_536)
-    token = yard.service.tokens["admin"]
+    token = yard.service.tokens[who]
     writer.write(f"GET {EXPORT}{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
     try:
         async with asyncio.timeout(PATIENCE):
@@ -312,10 +312,20 @@ async def test_an_export_whose_revision_is_compacted_fails(yard: Yard) -> None:
     assert (await yard.fails(call_rest(call))).code is grpc.StatusCode.OUT_OF_RANGE
 
 
-async def test_a_scope_that_changes_ends_the_export(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+async def test_a_scope_that_changes_ends_the_export(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
     monkeypatch.setattr(interceptors, "_RECHECK", 0.0)
     await fill(yard)
     await yard.put_user("viewer", "viewer", "*")
+    if transport == "rest":
+        async with reading(yard, who="viewer") as reader:
+            await until(lambda: yard.store.open_scans == 1)
+            await yard.put_user("viewer", "viewer", "prod")
+            *pods, last = _dechunked(await reader.rest())
+        assert json.loads(last)["error"]["grpcCode"] == 7 and 0 < len(pods) < COUNT
+        return
     call = yard.stub.ExportPods(ExportPodRequest(), metadata=yard.metadata("viewer"))
     await call.read()
     await yard.put_user("viewer", "viewer", "prod")
