@@ -18,8 +18,9 @@ from bench import processes
 from bench.client import BadAnswer
 from bench.processes import Server
 from bench.rounds import Sample
-from services.jobs import kinds, lifecycle, machines
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs import kinds, machines
+from services.jobs.api import lifecycle
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from services.jobs.service import SERVICE
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb

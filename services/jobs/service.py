@@ -12,35 +12,28 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from services.jobs import (
-    job_service,
-    kinds,
-    log_service,
-    pod_service,
-    pool_service,
-    rest,
-    watch_service,
-)
-from services.jobs.admission import Admission
-from services.jobs.controller import Controller
-from services.jobs.job_service import JobService
-from services.jobs.leader import Leader
-from services.jobs.log_service import LogService
+from services.jobs import kinds
+from services.jobs.api import job_service, log_service, pod_service, pool_service, rest, watch_service
+from services.jobs.api.job_service import JobService
+from services.jobs.api.log_service import LogService
+from services.jobs.api.pod_service import PodService
+from services.jobs.api.pool_service import PoolService
+from services.jobs.api.pools import PoolRules, Pools
+from services.jobs.api.queries import Queries
+from services.jobs.api.runs import Runs
+from services.jobs.api.validation import Validation
+from services.jobs.api.watch_service import WatchService
+from services.jobs.api.watches import Watches
+from services.jobs.engine.admission import Admission
+from services.jobs.engine.controller import Controller
+from services.jobs.engine.leader import Leader
+from services.jobs.engine.pod import Pauses
 from services.jobs.metrics import JobMetrics, States
-from services.jobs.pod import Pauses
-from services.jobs.pod_service import PodService
-from services.jobs.pool_service import PoolService
-from services.jobs.pools import PoolRules, Pools
-from services.jobs.queries import Queries
-from services.jobs.runs import Runs
 from services.jobs.runtime.fake import FakeRuntime
 from services.jobs.runtime.keeper_process import KeeperProcess
 from services.jobs.runtime.node import Node
 from services.jobs.runtime.port import Runtime
 from services.jobs.runtime.process import ProcessRuntime
-from services.jobs.validation import Validation
-from services.jobs.watch_service import WatchService
-from services.jobs.watches import Watches
 from shared.auth.permissions import PERMISSIONS
 from shared.resource.definition import Definition
 from shared.rest.style import Style

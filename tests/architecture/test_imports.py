@@ -26,6 +26,18 @@ ALLOWED: dict[str, set[str]] = {
     "services": {"shared"},
     "admin_ui": {"shared.pb", "shared.rpc", "shared.auth", "shared.service", "shared.errors", "shared.admin.document"},
 }  # fmt: skip
+# Service -> its rooms, and what of the service each may import beside itself. HALL is what lies in the
+# service's folder itself, without the composition root, which no room knows.
+HALL = ""
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "services.jobs": {
+        HALL: set(),
+        "runtime": set(),
+        "engine": {HALL, "runtime.port"},
+        "api": {HALL, "engine", "runtime.port"},
+    },
+}
+ROOT_MODULES = ("__main__", "service")
 # Libraries that only the edges may know.
 TRANSPORTS = ("grpc", "aiohttp")
 NO_TRANSPORT = ("shared.errors", "shared.storage", "shared.query", "shared.resource", "shared.watch")
@@ -91,6 +103,32 @@ def test_services_do_not_know_each_other() -> None:
         for name in imports(path):
             if name.startswith("services."):
                 assert name.split(".")[1] == parts[1], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("service", ROOMS)
+def test_each_folder_of_a_service_is_a_room(service: str) -> None:
+    folder = ROOT.joinpath(*service.split("."))
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == ROOMS[service].keys() - {HALL}
+
+
+def known(name: str, service: str, allowed: set[str]) -> bool:
+    """Whether a room that may import `allowed` may import that name of the service."""
+    inside = name.removeprefix(f"{service}.")
+    if inside.split(".")[0] in ROOMS[service]:
+        return any(within(inside, place) for place in allowed)
+    return HALL in allowed and inside.split(".")[0] not in ROOT_MODULES
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES)
+def test_rooms_of_a_service_know_each_other_one_way(module: str, path: Path) -> None:
+    for service, rooms in ROOMS.items():
+        first = module.removeprefix(f"{service}.").split(".")[0]
+        if not module.startswith(f"{service}.") or first in ROOT_MODULES:
+            continue
+        room = first if first in rooms else HALL
+        for name in imports(path):
+            if within(name, service):
+                assert known(name, service, rooms[room] | {room}), f"{module} may not import {name}"
 
 
 def test_motor_stays_in_one_place() -> None:

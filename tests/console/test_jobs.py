@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 import pytest_asyncio
 
-from services.jobs.pools import id_of
+from services.jobs.api.pools import id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from tests.console.jobs import Works, hidden, works_in

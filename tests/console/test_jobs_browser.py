@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from services.jobs.pools import id_of
+from services.jobs.api.pools import id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from tests.console.jobs import Works, works_in
 from tests.console.test_browser import CONTRAST, WIDTHS, browser, picture, tab

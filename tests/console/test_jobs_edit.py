@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from services.jobs.pools import id_of
+from services.jobs.api.pools import id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from tests.console.harness import Page
 from tests.console.jobs import Works, form, hidden, works_in, wrong

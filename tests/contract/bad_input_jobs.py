@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from shared.pb.mesos.v1 import mesos_pb2 as mesos
 from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless

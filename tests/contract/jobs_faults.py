@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from services.jobs import job as jobs
-from services.jobs import kinds, lifecycle, machines, names
-from services.jobs.admission import UNLIMITED, Amount, Pool
-from services.jobs.board import Draft
-from services.jobs.controller import Controller
-from services.jobs.pod import Pauses
+from services.jobs import kinds, machines, names
+from services.jobs.api import lifecycle
+from services.jobs.engine import job as jobs
+from services.jobs.engine.admission import UNLIMITED, Amount, Pool
+from services.jobs.engine.board import Draft
+from services.jobs.engine.controller import Controller
+from services.jobs.engine.pod import Pauses
 from services.jobs.runtime.fake import FakeEngine, FakeRuntime
 from services.jobs.runtime.port import RuntimeUnavailable
 from services.jobs.runtime.script import Script

@@ -28,8 +28,8 @@ import yarl
 from google.protobuf.message import Message
 from mongomock_motor import AsyncMongoMockClient
 
-from services.jobs.controller import Controller
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
+from services.jobs.engine.controller import Controller
 from services.jobs.runtime.fake import FakeEngine, FakeRuntime
 from services.jobs.runtime.script import Script
 from services.jobs.service import SERVICE, assemble

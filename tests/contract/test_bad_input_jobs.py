@@ -15,7 +15,7 @@ import pytest_asyncio
 import yarl
 from google.protobuf.message import Message
 
-from services.jobs import rest
+from services.jobs.api import rest
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.rpc.client import failure_of
 from shared.rpc.status import HTTP

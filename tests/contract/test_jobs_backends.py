@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.jobs.pools import id_of
+from services.jobs.api.pools import id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

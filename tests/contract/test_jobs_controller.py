@@ -18,8 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from services.jobs import job as jobs
-from services.jobs import lifecycle, machines, names, pod_lifecycle, ranges
+from services.jobs import machines, names, ranges
+from services.jobs.api import lifecycle, pod_lifecycle
+from services.jobs.engine import job as jobs
 from services.jobs.runtime.port import Ending
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import HealthState, PodState

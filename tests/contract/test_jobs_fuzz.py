@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.peloton_pb2 import OpaqueData

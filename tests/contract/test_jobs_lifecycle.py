@@ -15,8 +15,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from services.jobs import job as jobs
 from services.jobs import kinds
+from services.jobs.engine import job as jobs
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

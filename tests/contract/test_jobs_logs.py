@@ -13,7 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from services.jobs.logs import BLOCK, LogFile
+from services.jobs.api.logs import BLOCK, LogFile
 from services.jobs.runtime.port import LogChunk
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

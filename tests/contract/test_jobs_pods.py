@@ -9,7 +9,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from services.jobs import reconcile
+from services.jobs.engine import reconcile
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as svc
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as svc
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.peloton.api.v1alpha.respool import respool_pb2

@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from services.jobs import rest
+from services.jobs.api import rest
 from tests.contract.jobs_yard import JOB_RUNNING, Job, Yard, opened, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-rest")]

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from services.jobs import kinds, lifecycle, machines
-from services.jobs.controller import Controller
-from services.jobs.reconcile import BUDGET
+from services.jobs import kinds, machines
+from services.jobs.api import lifecycle
+from services.jobs.engine.controller import Controller
+from services.jobs.engine.reconcile import BUDGET
 from services.jobs.runtime.fake import FakeEngine, FakeRuntime
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.peloton_pb2 import OpaqueData

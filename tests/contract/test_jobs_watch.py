@@ -13,7 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from services.jobs import watches
+from services.jobs.api import watches
 from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from services.jobs import history
+from services.jobs.engine import history
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

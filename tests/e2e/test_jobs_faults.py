@@ -24,7 +24,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.job.stateless.svc.stateless_svc_pb2_grpc import JobServiceStub

@@ -17,7 +17,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from services.jobs.runtime.keeper_process import KeeperProcess
 from services.jobs.service import SERVICE
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless

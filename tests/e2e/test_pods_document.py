@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from shared.pb.api.v1.pod_service_pb2 import ExportPodRequest
 from shared.pb.api.v1.pod_service_pb2_grpc import PodServiceStub
 from shared.pb.storage.pod_pb2 import Pod

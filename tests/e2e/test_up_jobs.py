@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.jobs.pools import DEFAULT_PATH, id_of
+from services.jobs.api.pools import DEFAULT_PATH, id_of
 from services.jobs.runtime.keeper_process import KeeperProcess
 from tests.e2e.process import DEADLINE, Up, gone, watched
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from services.jobs import job as jobs
-from services.jobs import kinds, lifecycle, machines, names
-from services.jobs.admission import UNLIMITED, Admission, Amount, Pool
-from services.jobs.admission import Request as Admitted
-from services.jobs.board import Board, Draft, Forget, Kept, Request, Start, Stop
+from services.jobs import kinds, machines, names
+from services.jobs.api import lifecycle
+from services.jobs.engine import job as jobs
+from services.jobs.engine.admission import UNLIMITED, Admission, Amount, Pool
+from services.jobs.engine.admission import Request as Admitted
+from services.jobs.engine.board import Board, Draft, Forget, Kept, Request, Start, Stop
+from services.jobs.engine.pod import Pauses
+from services.jobs.engine.reconcile import Outcome, Pass, Progress, amount_of
 from services.jobs.names import Version
-from services.jobs.pod import Pauses
-from services.jobs.reconcile import Outcome, Pass, Progress, amount_of
 from services.jobs.runtime.port import Capacity, Ending, Health, Observation, Phase
 from services.jobs.spec import effective
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.jobs.admission import UNLIMITED, Admission, Amount, Pool, Request
+from services.jobs.engine.admission import UNLIMITED, Admission, Amount, Pool, Request
 from services.jobs.runtime.port import Capacity, Ending
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import Constraint
 from tests.unit.jobs_yard import Yard, spec

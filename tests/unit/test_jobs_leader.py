@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.jobs import kinds
-from services.jobs.leader import ANSWER, FILE, QUESTION, TERM, FolderLock, Leader
+from services.jobs.engine.leader import ANSWER, FILE, QUESTION, TERM, FolderLock, Leader
 from services.jobs.runtime.port import RuntimeUnavailable
 from shared.errors import InvalidArgument, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

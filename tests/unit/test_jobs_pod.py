@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from services.jobs import events, machines
-from services.jobs import pod as pods
+from services.jobs import machines
+from services.jobs.engine import events
+from services.jobs.engine import pod as pods
+from services.jobs.engine.pod import Pauses
 from services.jobs.machines import Action
-from services.jobs.pod import Pauses
 from services.jobs.runtime.port import Ending, Health, Observation, Phase
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

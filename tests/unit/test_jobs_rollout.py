@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.jobs import machines, ranges
-from services.jobs.board import Start, Stop
+from services.jobs.engine.board import Start, Stop
 from services.jobs.runtime.port import Ending, Health
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf import text_format
 
-from services.jobs import patch, ranges, spec
+from services.jobs import ranges, spec
+from services.jobs.api import patch
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import PodSpec
 

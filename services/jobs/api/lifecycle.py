@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from services.jobs import job as jobs
-from services.jobs import machines, patch, ranges, rollout, workflow
+from services.jobs import machines, ranges
 from services.jobs import spec as specs
-from services.jobs.board import Draft
+from services.jobs.api import patch
+from services.jobs.engine import job as jobs
+from services.jobs.engine import rollout, workflow
+from services.jobs.engine.board import Draft
 from services.jobs.machines import Step
 from services.jobs.names import Version
 from shared.errors import Aborted, InvalidArgument, NotFound

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.jobs import events, names, pod_lifecycle
-from services.jobs.controller import Controller
-from services.jobs.pod_lifecycle import Change
-from services.jobs.runs import Place, Runs
+from services.jobs import names
+from services.jobs.api import pod_lifecycle
+from services.jobs.api.pod_lifecycle import Change
+from services.jobs.api.runs import Place, Runs
+from services.jobs.engine import events
+from services.jobs.engine.controller import Controller
 from services.jobs.runtime.port import RuntimeUnavailable, UnknownAttempt
 from shared.errors import Aborted, InvalidArgument, NotFound, Unavailable
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

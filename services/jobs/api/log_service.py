@@ -9,10 +9,11 @@ from typing import Final
 
 from google.api.httpbody_pb2 import HttpBody
 
-from services.jobs import logs, machines, names
-from services.jobs.controller import Controller
-from services.jobs.logs import LogFile
-from services.jobs.runs import Place, Runs
+from services.jobs import machines, names
+from services.jobs.api import logs
+from services.jobs.api.logs import LogFile
+from services.jobs.api.runs import Place, Runs
+from services.jobs.engine.controller import Controller
 from services.jobs.runtime.port import STDERR, STDOUT, LogChunk, RuntimeUnavailable, UnknownAttempt
 from shared.errors import InvalidArgument, NotFound, Unavailable, Violation
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb_jobs

@@ -16,8 +16,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.jobs import job as jobs
 from services.jobs import kinds, machines, names, spec
+from services.jobs.engine import job as jobs
 from shared.errors import Aborted, Cancelled, NotFound, ResourceExhausted, Unavailable
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.peloton_pb2 import Label

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from services.jobs import events, machines, moments, names
+from services.jobs import machines, moments, names
+from services.jobs.engine import events
 from services.jobs.machines import Action
 from services.jobs.runtime.port import Ending, Health, Observation, Phase
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

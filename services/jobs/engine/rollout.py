@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from services.jobs import machines, pod, ranges, spec, workflow
-from services.jobs.board import Draft
+from services.jobs import machines, ranges, spec
+from services.jobs.engine import pod, workflow
+from services.jobs.engine.board import Draft
 from services.jobs.machines import Step
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2

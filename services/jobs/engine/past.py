@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from services.jobs import history, kinds
-from services.jobs.board import Board
+from services.jobs import kinds
+from services.jobs.engine import history
+from services.jobs.engine.board import Board
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.storage.port import Condition, Delete, Query, Record, Store
 

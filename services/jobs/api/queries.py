@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
-from services.jobs import job as jobs
-from services.jobs import kinds, machines, names, ranges, spec, workflow
+from services.jobs import kinds, machines, names, ranges, spec
+from services.jobs.engine import job as jobs
+from services.jobs.engine import workflow
 from shared.errors import InvalidArgument, Violation
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.svc import stateless_svc_pb2 as pb

@@ -6,11 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 from itertools import islice
 
-from services.jobs import machines, names, reconcile
-from services.jobs.admission import Admission
-from services.jobs.board import Board, Draft, Forget, Request, Start, Stop
-from services.jobs.boards import Boards
-from services.jobs.reconcile import Progress
+from services.jobs import machines, names
+from services.jobs.engine import reconcile
+from services.jobs.engine.admission import Admission
+from services.jobs.engine.board import Board, Draft, Forget, Request, Start, Stop
+from services.jobs.engine.boards import Boards
+from services.jobs.engine.reconcile import Progress
 from services.jobs.runtime.port import Observation, Phase
 
 

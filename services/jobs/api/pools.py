@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import Final
 
 from services.jobs import kinds
-from services.jobs.admission import UNLIMITED, Amount, Pool
+from services.jobs.engine.admission import UNLIMITED, Amount, Pool
 from shared.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from shared.pb.peloton.api.v1alpha.respool import respool_pb2 as respool
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

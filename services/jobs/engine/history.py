@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from services.jobs.board import Board
+from services.jobs.engine.board import Board
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 

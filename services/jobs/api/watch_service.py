@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from services.jobs import kinds
-from services.jobs.watches import Wanted, Watches, labels_of
+from services.jobs.api.watches import Wanted, Watches, labels_of
 from shared.errors import InvalidArgument, OutOfRange
 from shared.pb.peloton.api.v1alpha.watch.svc import watch_svc_pb2 as pb
 from shared.rpc.method import Call

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from services.jobs.runtime import constraint as constraints
+from services.jobs import constraint as constraints
 from services.jobs.runtime.port import Capacity
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import Constraint, LabelConstraint
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.jobs import kinds, machines, names, pod, rollout
-from services.jobs.board import Draft
+from services.jobs import kinds, machines, names
+from services.jobs.engine import pod, rollout
+from services.jobs.engine.board import Draft
 from shared.errors import Aborted, InvalidArgument, NotFound
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

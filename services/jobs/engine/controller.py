@@ -18,17 +18,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from services.jobs import history, kinds, machines, names
-from services.jobs.active import Active
-from services.jobs.admission import Admission, Pool
-from services.jobs.asking import Asker
-from services.jobs.board import Board, Draft, Forget, Kept
-from services.jobs.boards import Boards
+from services.jobs import kinds, machines, names
+from services.jobs.engine import history
+from services.jobs.engine.active import Active
+from services.jobs.engine.admission import Admission, Pool
+from services.jobs.engine.asking import Asker
+from services.jobs.engine.board import Board, Draft, Forget, Kept
+from services.jobs.engine.boards import Boards
+from services.jobs.engine.observing import RETRY, Observer
+from services.jobs.engine.past import Past
+from services.jobs.engine.pod import Pauses
+from services.jobs.engine.reconcile import BUDGET, Outcome, Pass
 from services.jobs.metrics import JobMetrics
-from services.jobs.observing import RETRY, Observer
-from services.jobs.past import Past
-from services.jobs.pod import Pauses
-from services.jobs.reconcile import BUDGET, Outcome, Pass
 from services.jobs.runtime.port import Observation, Runtime, RuntimeUnavailable
 from shared.errors import Aborted, AlreadyExists, NotFound, Unavailable
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

@@ -10,8 +10,8 @@ from contextlib import aclosing
 from typing import Final
 
 from services.jobs import kinds, machines, names
-from services.jobs.active import Active
-from services.jobs.board import Start
+from services.jobs.engine.active import Active
+from services.jobs.engine.board import Start
 from services.jobs.runtime.port import Observation, Phase, Runtime, RuntimeUnavailable, UnknownAttempt
 from shared.storage.errors import StoreError
 from shared.storage.port import Store

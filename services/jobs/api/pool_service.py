@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from services.jobs.admission import Admission
-from services.jobs.pools import RESOURCES, ROOT, Pools, missing, path_fault
+from services.jobs.api.pools import RESOURCES, ROOT, Pools, missing, path_fault
+from services.jobs.engine.admission import Admission
 from shared.errors import InvalidArgument, NotFound
 from shared.pb.peloton.api.v1alpha.respool import respool_pb2
 from shared.pb.peloton.api.v1alpha.respool.svc import respool_svc_pb2 as pb

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.jobs import job as jobs
-from services.jobs import machines, names, pod, rollout, workflow
-from services.jobs.admission import Admission, Amount, Request
-from services.jobs.board import Draft, Forget, Start, Stop
+from services.jobs import machines, names
+from services.jobs.engine import job as jobs
+from services.jobs.engine import pod, rollout, workflow
+from services.jobs.engine.admission import Admission, Amount, Request
+from services.jobs.engine.board import Draft, Forget, Start, Stop
+from services.jobs.engine.pod import Pauses
+from services.jobs.engine.rollout import Rollout
 from services.jobs.machines import Action, Step
-from services.jobs.pod import Pauses
-from services.jobs.rollout import Rollout
 from services.jobs.runtime.port import GRACE, Observation
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

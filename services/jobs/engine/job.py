@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Final
 
 from services.jobs import machines, moments
-from services.jobs import workflow as workflows
-from services.jobs.board import Draft
+from services.jobs.engine import workflow as workflows
+from services.jobs.engine.board import Draft
+from services.jobs.engine.rollout import Rollout
 from services.jobs.names import Version
-from services.jobs.rollout import Rollout
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from services.jobs import machines, names, reconcile
-from services.jobs.active import Active
-from services.jobs.board import Forget, Request, Start, Stop
+from services.jobs import machines, names
+from services.jobs.engine import reconcile
+from services.jobs.engine.active import Active
+from services.jobs.engine.board import Forget, Request, Start, Stop
 from services.jobs.runtime.port import Attempt, Runtime, RuntimeUnavailable, UnknownAttempt
 from shared.pb.peloton.api.v1alpha.pod.pod_pb2 import PodSpec
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from services.jobs import constraint as constraints
 from services.jobs import spec as specs
-from services.jobs.runtime import constraint as constraints
 from services.jobs.runtime.port import Runtime
 from shared.errors import InvalidArgument, Unimplemented, Violation
 from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton

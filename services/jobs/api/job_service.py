@@ -7,17 +7,19 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from services.jobs import job as jobs
-from services.jobs import kinds, lifecycle, machines, names, ranges, rollout, workflow
+from services.jobs import kinds, machines, names, ranges
 from services.jobs import spec as specs
-from services.jobs.board import Draft
-from services.jobs.boards import Boards
-from services.jobs.controller import Controller
-from services.jobs.lifecycle import Change
+from services.jobs.api import lifecycle
+from services.jobs.api.lifecycle import Change
+from services.jobs.api.pools import Pools
+from services.jobs.api.queries import Queries
+from services.jobs.api.validation import Validation
+from services.jobs.engine import job as jobs
+from services.jobs.engine import rollout, workflow
+from services.jobs.engine.board import Draft
+from services.jobs.engine.boards import Boards
+from services.jobs.engine.controller import Controller
 from services.jobs.names import Version
-from services.jobs.pools import Pools
-from services.jobs.queries import Queries
-from services.jobs.validation import Validation
 from shared.errors import InvalidArgument, NotFound
 from shared.pb.peloton.api.v1alpha import peloton_pb2 as peloton
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from services.jobs import kinds, names, workflow
-from services.jobs.board import Board, Kept
+from services.jobs import kinds, names
+from services.jobs.engine import workflow
+from services.jobs.engine.board import Board, Kept
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.storage.port import Condition, Query, Store
 
