@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -115,12 +115,13 @@ class Entry:
     objects: tuple[Touched, ...] = ()
 
 
-def of_version(version: admin_pb2.Version) -> Entry:
+def of_version(version: admin_pb2.Version, told: Callable[[str], bool] = lambda path: True) -> Entry:
+    """`told`: whether people care for the changes of a field path."""
     before, after = unpack(version.before), unpack(version.after)
     operation = "create" if not version.before.type_url else "update"
     if not version.after.type_url:
         operation = "delete"
-    shown = version.paths if operation == "update" else ()
+    shown = [path for path in version.paths if told(path)] if operation == "update" else ()
     changes = field_changes(before, after, shown)
     return _entry(version, operation, changes=changes, one=True)
 
@@ -218,7 +219,8 @@ def _differences(before: Message | None, after: Message | None, path: str) -> It
                 yield FieldChange(f"{path}.{key}", _cut(_text(old.get(key))), _cut(_text(new.get(key))))
     else:
         left, came = [[_text(each) for each in values or ()] for values in (old, new)]
-        gone, added = [t for t in left if t not in came], [t for t in came if t not in left]
+        known, kept = set(left), set(came)
+        gone, added = [t for t in left if t not in kept], [t for t in came if t not in known]
         partial = bool(gone or added)
         texts = (gone, added) if partial else (left, came)
         yield FieldChange(path, _cut("; ".join(texts[0])), _cut("; ".join(texts[1])), partial)

@@ -32,11 +32,11 @@ def entries(versions: Iterable[admin_pb2.Version]) -> list[Entry]:
     """Newest first, as they come, without what says nothing to people."""
     found = []
     for version in versions:
-        entry = history.of_version(version)
+        entry = history.of_version(version, lambda path: _field(path) in TOLD)
         if not (version.before.type_url and version.after.type_url):
             found.append(entry)
             continue
-        told = tuple(_told(change) for change in entry.changes if _field(change.path) in TOLD)
+        told = tuple(map(_told, entry.changes))
         told = tuple(change for change in told if (change.path, change.after) not in _BEGINNINGS)
         if told:
             title, icon, tone = _title(entry, told)
