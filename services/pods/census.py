@@ -161,7 +161,8 @@ class Counting:
         turn = time.monotonic()
         async with aclosing(self._pods.records(selection)) as records:
             async for record in records:
-                found[read(pb.StoredPod.FromString(record.body))] += 1
+                if record is not None:
+                    found[read(pb.StoredPod.FromString(record.body))] += 1
                 if time.monotonic() - turn > TURN:
                     await asyncio.sleep(0)
                     turn = time.monotonic()

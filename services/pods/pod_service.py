@@ -21,8 +21,9 @@ from shared.rpc.method import Call
 from shared.storage.port import Order, Record
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["PodService"]
-# Bytes of lines that go out at a time.
+# Bytes of lines that go out at a time, and seconds after which fewer do.
 CHUNK: Final = 64 * 1024
+LINGER: Final = 0.1
 # Pods that GetPods answers at most.
 MOST: Final = 1000
 # What GetPods can sort by -> the index that the store walks.
@@ -59,33 +60,36 @@ class PodService:
         try:
             async with aclosing(await self._export(request, call)) as records:
                 async for record in records:
-                    count += 1
-                    yield stored.frame(record.body)
+                    if record is not None:
+                        count += 1
+                        yield stored.frame(record.body)
                     scope.check()
         finally:
             self._exported.labels(call.transport).inc(count)
 
     async def export_lines(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[bytes, None]:
-        """The lines of the same pods, in chunks."""
+        """The lines of the same pods, in chunks. What is found waits for more of it no longer than
+        LINGER, however long a query has to look."""
         exported = self._exported.labels(call.transport)
-        scope = Scope(call)
+        scope, now = Scope(call), time.monotonic
         lines: list[bytes] = []
-        size = 0
+        size, sent = 0, now()
         async with aclosing(await self._export(request, call)) as records:
             async for record in records:
-                line = stored.line(record.body)
-                lines.append(line)
-                size += len(line)
-                if size >= CHUNK:
+                if record is not None:
+                    line = stored.line(record.body)
+                    lines.append(line)
+                    size += len(line)
+                if size >= CHUNK or (now() - sent > LINGER and lines):
                     exported.inc(len(lines))
                     yield b"".join(lines)
                     scope.check()
-                    lines, size = [], 0
+                    lines, size, sent = [], 0, now()
         if lines:
             exported.inc(len(lines))
             yield b"".join(lines)
 
-    async def _export(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[Record, None]:
+    async def _export(self, request: pb.ExportPodRequest, call: Call) -> AsyncGenerator[Record | None, None]:
         if request.timeout < 0:
             raise DeadlineExceeded("context deadline exceeded")
         if request.timeout and call.limit is not None:
@@ -108,6 +112,8 @@ class PodService:
         skip, turn = pagination.offset, time.monotonic()
         async with aclosing(self._pods.records(selection)) as records:
             async for record in records:
+                if record is None:
+                    continue
                 if skip:
                     skip -= 1
                     if time.monotonic() - turn > TURN:

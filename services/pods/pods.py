@@ -59,8 +59,9 @@ class Pods:
         test = None if node == EVERYTHING or narrowed.exact else compile(node, SCHEMA)
         return Selection(revision, query, pinned(node, SCHEMA), test)
 
-    def records(self, selection: Selection) -> AsyncGenerator[Record, None]:
-        """In order. Nothing is held between two batches."""
+    def records(self, selection: Selection) -> AsyncGenerator[Record | None, None]:
+        """In order. Nothing is held between two batches. None: others had a turn, and nothing that the
+        query means was found meanwhile."""
         if selection.names is not None:
             return self._named(selection, selection.names)
         records = self._store.scan(selection.query, at=selection.revision)
@@ -68,7 +69,7 @@ class Pods:
 
     async def _tested(
         self, records: AsyncGenerator[Record, None], test: Predicate
-    ) -> AsyncGenerator[Record, None]:
+    ) -> AsyncGenerator[Record | None, None]:
         parse, turn = StoredPod.FromString, time.monotonic()
         async with aclosing(records):
             async for record in records:
@@ -76,6 +77,7 @@ class Pods:
                     yield record
                 elif time.monotonic() - turn > TURN:
                     await asyncio.sleep(0)
+                    yield None
                     turn = time.monotonic()
 
     async def _named(self, selection: Selection, names: Sequence[str]) -> AsyncGenerator[Record, None]:

@@ -355,11 +355,6 @@ async def test_a_negative_timeout_over_grpc(yard: Yard) -> None:
     assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_deadline_of_the_client(yard: Yard) -> None:
-    call = yard.stub.ExportPods(ExportPodRequest(), metadata=yard.metadata(), timeout=0.000001)
-    assert (await yard.fails(call)).code is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
 # -- who may
 
 

@@ -29,7 +29,7 @@ COUNT, PADDING = 120, "x" * 80_000
 
 
 class Watched(MemoryStore):
-    """Knows how many scans of pods are open, and can fail or stand still in one of them."""
+    """Knows how many scans of pods are open, and can fail, stand still or find no end in one of them."""
 
     def __init__(self) -> None:
         definitions = SERVICE.definitions(Config.load({}), lambda: 0, lambda: "")
@@ -37,6 +37,9 @@ class Watched(MemoryStore):
         self.open_scans = 0
         self.fails_after: int | None = None
         self.stands_still = False
+        # Until then the second pod is there again and again.
+        self.comes_to_an_end = asyncio.Event()
+        self.comes_to_an_end.set()
 
     async def scan(self, query: Query, *, at: int | None = None) -> AsyncGenerator[Record, None]:
         self.open_scans += query.kind == "pod"
@@ -48,6 +51,8 @@ class Watched(MemoryStore):
                 async for record in records:
                     if number == self.fails_after:
                         raise StoreUnavailable("the disk is gone")
+                    while number == 1 and not self.comes_to_an_end.is_set():
+                        yield record
                     number += 1
                     yield record
         finally:
@@ -138,6 +143,19 @@ async def test_a_timeout_before_the_first_pod(yard: Yard, transport: str) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("limit", "deadline", "message"), [(60, 0.3, ""), (1, 60.0, "context deadline exceeded")]
+)
+async def test_of_a_timeout_and_a_deadline_the_earlier_one_counts(
+    yard: Yard, limit: int, deadline: float, message: str
+) -> None:
+    yard.store.stands_still = True
+    call = yard.stub.ExportPods(ExportPodRequest(timeout=limit), metadata=yard.metadata(), timeout=deadline)
+    failure = await yard.fails(call)
+    assert failure.code is DEADLINE and message in failure.message
+    await until(lambda: yard.store.open_scans == 0)
+
+
 async def test_a_timeout_while_the_reader_stalls_over_http(yard: Yard) -> None:
     await fill(yard)
     async with reading(yard, "?timeout=1") as reader:
@@ -193,6 +211,26 @@ async def test_a_limit_that_is_kept_changes_nothing(yard: Yard) -> None:
     pods = await fill(yard, 20)
     assert await yard.export(timeout=60) == pods
     assert len((await yard.lines(timeout=60)).pods) == 20
+
+
+async def test_what_is_found_does_not_wait_for_the_end(yard: Yard) -> None:
+    await yard.upsert(pod(1), pod(2))
+    yard.store.comes_to_an_end.clear()
+    async with reading(yard, "?query=Node:node-1") as reader:
+        async with asyncio.timeout(PATIENCE):
+            first = await reader.reader.readuntil(b"}}}\n")
+        assert b'"name":"web-1"' in first and yard.store.open_scans == 1
+        yard.store.comes_to_an_end.set()
+        assert await reader.rest() == b"\r\n0\r\n\r\n"
+
+
+async def test_a_timeout_keeps_what_was_found(yard: Yard) -> None:
+    await yard.upsert(pod(1), pod(2))
+    yard.store.comes_to_an_end.clear()
+    found = await yard.lines("Node:node-1", timeout=1)
+    (one, last) = found.lines
+    assert one["result"]["pod"]["name"] == "web-1" and last["error"]["grpcCode"] == 4
+    assert yard.store.open_scans == 0
 
 
 # -- one snapshot, and nobody waits for a reader
