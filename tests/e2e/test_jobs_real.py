@@ -230,7 +230,7 @@ async def test_a_job_of_many_does_not_bomb_the_host(yard: Yard) -> None:
     waiting = await yard.call("QueryPods", pb.QueryPodsRequest(job_id=job.job_id, spec=spec))
     assert waiting.pagination.total == count - MOST_PODS
     assert {found.status.message for found in waiting.pods} == {
-        f"The node runs {MOST_PODS} pods, which is all that it may"
+        f"The node runs {MOST_PODS} pods, which is all that it may (ROUNDHOUSE_JOBS_MAX_PODS)"
     }
     await yard.delete(job)
     assert not yard.processes(job)

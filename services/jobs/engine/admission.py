@@ -247,7 +247,8 @@ class Admission:
 
     def _short(self, request: Request) -> str:
         if len(self._admitted) >= self.capacity.pods:
-            return f"The node runs {self.capacity.pods} pods, which is all that it may"
+            most = self.capacity.pods
+            return f"The node runs {most} pods, which is all that it may (ROUNDHOUSE_JOBS_MAX_PODS)"
         if lacking := self._whole.lacks(request.amount, self._node):
             return f"The node has not enough {lacking} left"
         for pool in self._chain(request.pool):

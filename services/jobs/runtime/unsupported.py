@@ -23,6 +23,7 @@ from shared.pb.peloton.api.v1alpha.volume.volume_pb2 import VolumeSpec
 
 # Files of the sandbox that are the runtime's own.
 RESERVED: Final = frozenset({"stdout", "stderr", "exit.json"})
+_ADVISORY: Final = "with ROUNDHOUSE_JOBS_LIMITS=advisory"
 _SCHEMES: Final = frozenset({"", "http", "https"})
 _POD: Final = apachemesos.PodSpec
 _NETWORK: Final = apachemesos.PodSpec.NetworkSpec
@@ -102,19 +103,19 @@ def _container(container: ContainerSpec) -> Iterator[Violation]:
 def _resources(container: ContainerSpec, node: Node) -> Iterator[Violation]:
     wanted = container.resource
     if wanted.gpu_limit and not node.gpus:
-        yield Violation("containers[0].resource.gpu_limit", "GPUs, of which none are configured")
+        yield Violation("containers[0].resource.gpu_limit", "GPUs, of which ROUNDHOUSE_JOBS_GPUS names none")
     elif wanted.gpu_limit % 1:
         yield Violation("containers[0].resource.gpu_limit", "parts of a GPU")
     if not node.enforce:
         return
     if wanted.cpu_limit and "cpu" not in node.controllers:
-        text = "CPU limits without a delegated control group (they are only counted if limits are advisory)"
+        text = f"CPU limits without ROUNDHOUSE_JOBS_CGROUP ({_ADVISORY} they are only counted)"
         yield Violation("containers[0].resource.cpu_limit", text)
     if not 0 <= wanted.fd_limit <= (most := open_files()):
-        text = f"more than {most} open files, which is this host's limit (and theirs if limits are advisory)"
+        text = f"more than {most} open files, which is this host's limit ({_ADVISORY} it is theirs too)"
         yield Violation("containers[0].resource.fd_limit", text)
     if wanted.disk_limit_mb:
-        text = "disk limits (they hold for each file alone if limits are advisory)"
+        text = f"disk limits ({_ADVISORY} they hold for each file alone)"
         yield Violation("containers[0].resource.disk_limit_mb", text)
 
 
@@ -129,10 +130,10 @@ def _volume(path: str, volume: VolumeSpec, node: Node) -> Iterator[Violation]:
         if volume.empty_dir.medium:
             yield Violation(f"{path}.empty_dir.medium", "media other than the disk")
         if volume.empty_dir.size_in_mb and node.enforce:
-            text = "sizes of volumes (they are only noted if limits are advisory)"
+            text = f"sizes of volumes ({_ADVISORY} they are only noted)"
             yield Violation(f"{path}.empty_dir.size_in_mb", text)
     elif volume.type == VolumeSpec.VOLUME_TYPE_HOST_PATH and not _allowed(volume.host_path.path, node):
-        text = "folders of the host that its operator does not allow"
+        text = "folders of the host that ROUNDHOUSE_JOBS_HOST_PATHS does not name"
         yield Violation(f"{path}.host_path.path", text)
 
 
