@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 Size = TypeVar("Size")
 
@@ -14,6 +15,10 @@ Size = TypeVar("Size")
 # would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes says how busy the machine is.
+settings.register_profile("suite", settings(), deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
