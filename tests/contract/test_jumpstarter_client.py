@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from shared.pb.jumpstarter.client.v1 import client_pb2 as pb
 from shared.pb.jumpstarter.v1 import common_pb2 as common
-from tests.contract.jumpstarter_yard import HOUR, Lab, Yard, as_json, opened
+from tests.contract.jumpstarter_yard import HOUR, Lab, Yard, as_json, opened, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jumpstarter-client")]
 INVALID = StatusCode.INVALID_ARGUMENT
@@ -308,6 +308,30 @@ async def test_filters_see_what_a_lease_asked_for(lab: Lab) -> None:
     for field, text in (("filter", "a in"), ("tag_filter", "a=b c"), ("tag_filter", "x.io/a")):
         wrong = pb.ListLeasesRequest(parent=lab.parent, **{field: text})
         await lab.fails(INVALID, "ListLeases", wrong, field)
+
+
+async def test_why_a_lease_waits_is_told_as_of_now_in_lists_too(lab: Lab) -> None:
+    await lab.exporter("a", board="rpi")
+    for id in ("held", "second", "third"):
+        await lab.create("board=rpi", id=id)
+        lab.yard.clock.now += 10**9
+
+    async def told(id: str) -> tuple[str, str]:
+        request = pb.ListLeasesRequest(parent=lab.parent)
+        listed = await lab.yard.call("ListLeases", request, lab.alice.metadata)
+        (found,) = [one for one in listed.leases if one.name == lab.lease_name(id)]
+        assert found.conditions == (await lab.get(id)).conditions
+        return found.conditions[0].reason, found.conditions[0].message
+
+    leased = "1 exporter matches: 1 leased (for example a)"
+    assert await told("second") == ("NotAvailable", f"{leased}; 1 of 2 in the queue")
+    assert await told("third") == ("NotAvailable", f"{leased}; 2 of 2 in the queue")
+    await lab.delete("second")
+    assert await told("third") == ("NotAvailable", f"{leased}; 1 of 1 in the queue")
+    await lab.state("a", common.EXPORTER_STATUS_OFFLINE)
+    offline = "1 exporter matches: 1 offline (for example a); 1 of 1 in the queue"
+    assert await until(lambda: told("third"), lambda found: found[0] == "Offline") == ("Offline", offline)
+    assert await told("held") == ("Ready", "An exporter has been acquired: a")
 
 
 # -- tokens
