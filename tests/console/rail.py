@@ -16,7 +16,7 @@ from tests.console.harness import Console, console_of
 from tests.contract.jobs_yard import Yard
 from tests.contract.jobs_yard import opened as jobs_opened
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @dataclass

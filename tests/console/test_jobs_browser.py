@@ -101,7 +101,7 @@ async def test_the_same_without_scripts(browser: Browser, works: Works):
 
 
 # What a page may take to follow on a machine that has other things to do.
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 # Pages with colours of their own.
 COLOURED = ("jobs-home", "jobs", "jobs-pools", "job-rolling", "job-failed", "job-waiting", "job-versions")
 

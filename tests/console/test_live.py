@@ -15,7 +15,7 @@ from admin_ui import render
 from tests.console.harness import Console, client_of
 from tests.console.test_experiments import some
 
-DEADLINE = 5.0
+DEADLINE = 30.0
 
 
 @dataclass

@@ -30,7 +30,7 @@ from shared.rpc.metrics import RpcMetrics
 from shared.rpc.status import Status
 from tests.unit.rest_messages import AllTypes
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 TOKEN = {"Authorization": "Bearer good"}
 EXPERIMENTS = "/apis/v1beta1/experiments"
 SERVICE = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"]

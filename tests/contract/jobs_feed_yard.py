@@ -36,10 +36,10 @@ from shared.storage.port import Kind, Query, Store
 from shared.storage.sqlite import SqliteStore
 from tests.contract import jobs_yard
 from tests.contract.jobs_yard import Job, Yard
+from tests.patience import PATIENCE
 
 # Fixed for ever: ids of pods must not change from one version to the next.
 IDS = UUID("206fd016-0a69-4d34-a4fe-380f07dbaf75")
-PATIENCE = 20.0
 KEPT = 10
 _ENDED = {
     pod_pb2.CONTAINER_STATE_SUCCEEDED,

@@ -23,7 +23,8 @@ from shared.pb.roundhouse.lab.v1 import lab_service_pb2
 from shared.pb.roundhouse.lab.v1.lab_service_pb2_grpc import LabServiceStub
 from shared.rpc.client import Failure, failure_of
 from shared.storage.port import Author
-from tests.contract.jumpstarter_yard import PATIENCE, Caller, Lab, Yard
+from tests.contract.jumpstarter_yard import Caller, Lab, Yard
+from tests.patience import PATIENCE
 
 AVAILABLE = common.EXPORTER_STATUS_AVAILABLE
 OFFLINE = common.EXPORTER_STATUS_OFFLINE

@@ -19,10 +19,9 @@ from shared.storage.memory import MemoryStore
 from shared.storage.port import Author, Check, Commit, Delete, Kind, Put, Query, Record, Store
 from shared.watch.tailer import Tailer
 from tests.contract.jumpstarter_model import SECOND
+from tests.patience import PATIENCE
 
 BY = Author("test", "test:lab:write")
-# Seconds that anything may take before a test gives up.
-PATIENCE = 20.0
 START = 1_800_000_000 * SECOND
 NEVER = 1 << 62
 

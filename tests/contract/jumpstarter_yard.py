@@ -42,11 +42,10 @@ from shared.service.testing import TestService, started
 from shared.storage.mongo import MongoStore
 from shared.storage.port import Author, Kind, Put
 from tests.mongo_server import drop_database, new_database, server_url
+from tests.patience import PATIENCE
 
 WIRE = pytest.param("wire", marks=pytest.mark.mongo_server)
 BACKENDS = ("memory", "sqlite", "mongomock", WIRE)
-# Seconds that anything may take before a test gives up.
-PATIENCE = 20.0
 HOUR = 3600
 _BY = Author("test", "test:lab:arrange")
 

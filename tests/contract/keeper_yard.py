@@ -17,7 +17,7 @@ from services.jobs.runtime.port import Phase, RuntimeUnavailable
 from services.jobs.runtime.process import ProcessRuntime
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 NODE = Node(allow_root=True, launch_rate=1e6)
 _folders: set[str] = set()
 

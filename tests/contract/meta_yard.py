@@ -43,12 +43,11 @@ from shared.service.testing import TestService, started
 from shared.storage.mongo import MongoStore
 from shared.storage.port import Kind
 from tests.mongo_server import drop_database, new_database, server_url
+from tests.patience import PATIENCE
 
 WIRE = pytest.param("wire", marks=pytest.mark.mongo_server)
 BACKENDS = ("memory", "sqlite", "mongomock", WIRE)
 LASTING = BACKENDS[1:]
-# Seconds that anything may take before a test gives up.
-PATIENCE = 20.0
 BASE = "/v1alpha2"
 MEGABYTES = (("grpc.max_receive_message_length", 64 << 20),)
 

@@ -32,12 +32,11 @@ from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.service.config import Config
 from shared.service.testing import TestService, started
 from shared.storage.mongo import MongoStore
+from tests.patience import PATIENCE
 
 BACKENDS = ("memory", "sqlite", "mongomock")
 V1 = "/apis/v1beta1/experiments"
 V2 = "/apis/v2beta1/experiments"
-# Seconds that anything may take before a test gives up.
-PATIENCE = 20.0
 
 
 class Clock:

@@ -40,11 +40,10 @@ from shared.service.testing import TestService, started
 from shared.storage.mongo import MongoStore
 from shared.storage.port import Query
 from tests.mongo_server import drop_database, new_database, server_url
+from tests.patience import PATIENCE
 
 WIRE = pytest.param("wire", marks=pytest.mark.mongo_server)
 BACKENDS = ("memory", "sqlite", "mongomock", WIRE)
-# Seconds that anything may take before a test gives up.
-PATIENCE = 30.0
 EXPORT = "/v1/export/pods"
 CLUSTER = "c1050000-0000-4000-8000-000000000001"
 OTHER = "c1050000-0000-4000-8000-000000000002"

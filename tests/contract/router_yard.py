@@ -26,9 +26,8 @@ from shared.rpc.method import methods_of
 from shared.rpc.metrics import RpcMetrics
 from shared.rpc.server import GrpcServer
 from shared.storage.memory import MemoryStore
+from tests.patience import PATIENCE
 
-# Seconds that anything may take before a test gives up.
-PATIENCE = 20.0
 GOAWAY = pb.StreamRequest(frame_type=pb.FRAME_TYPE_GOAWAY)
 # Channels to one target share a connection unless they are told not to.
 ALONE = (("grpc.use_local_subchannel_pool", 1),)

@@ -15,7 +15,8 @@ from grpc import StatusCode
 
 from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
-from tests.contract.pipelines_yard import PATIENCE, V1, V2, Yard, opened
+from tests.contract.pipelines_yard import V1, V2, Yard, opened
+from tests.patience import PATIENCE
 
 ACTIVE = '{"predicates": [{"operation": "NOT_EQUALS", "key": "storage_state", "string_value": "ARCHIVED"}]}'
 

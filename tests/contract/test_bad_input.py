@@ -17,7 +17,8 @@ from google.protobuf.message import Message
 
 from shared.rpc.status import CODES, HTTP
 from tests.contract.bad_input import GRPC, INVALID, REST, Grpc, Rest
-from tests.contract.pipelines_yard import PATIENCE, V1, Yard, opened, unpacked
+from tests.contract.pipelines_yard import V1, Yard, opened, unpacked
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("bad-input")]
 STREAMS = ("Watch", "Export")

@@ -21,7 +21,8 @@ from shared.rpc.client import failure_of
 from shared.rpc.status import HTTP
 from tests.contract.bad_input import Rest
 from tests.contract.bad_input_jobs import GRPC, INVALID, JOB, REST, UNIMPLEMENTED, Grpc
-from tests.contract.jobs_yard import PATIENCE, Job, Yard, opened, until
+from tests.contract.jobs_yard import Job, Yard, opened, until
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("bad-input-jobs")]
 WRONG_VERB = 405

@@ -18,7 +18,8 @@ from shared.rpc.client import failure_of
 from shared.rpc.status import HTTP
 from tests.contract.bad_input import Rest
 from tests.contract.bad_input_jumpstarter import GRPC, INVALID, MANIFESTS, PARENT, REST, Grpc, manifest
-from tests.contract.jumpstarter_yard import PATIENCE, Lab, opened
+from tests.contract.jumpstarter_yard import Lab, opened
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("bad-input-jumpstarter")]
 WRONG_VERB = 405

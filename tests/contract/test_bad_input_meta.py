@@ -16,7 +16,8 @@ from shared.rpc.client import failure_of
 from shared.rpc.status import HTTP
 from tests.contract.bad_input import Grpc, Rest
 from tests.contract.bad_input_meta import GRPC, INVALID, REST
-from tests.contract.meta_yard import PATIENCE, Yard, opened
+from tests.contract.meta_yard import Yard, opened
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("bad-input-meta")]
 WRONG_VERB = {404, 405}

@@ -17,7 +17,8 @@ from shared.rpc.client import failure_of
 from shared.rpc.status import HTTP
 from tests.contract.bad_input import Rest
 from tests.contract.bad_input_pods import GRPC, REST, Grpc
-from tests.contract.pods_yard import PATIENCE, Yard, opened, pod
+from tests.contract.pods_yard import Yard, opened, pod
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("bad-input-pods")]
 WRONG_VERB = 501

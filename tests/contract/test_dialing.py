@@ -30,7 +30,7 @@ from tests.contract.router_yard import Clock
 LEASE = "namespaces/lab/leases/one"
 BY = Author("test")
 KINDS = [CONTROLLER, LISTENER, DIAL]
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @dataclass

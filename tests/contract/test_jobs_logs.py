@@ -20,7 +20,8 @@ from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.peloton.api.v1alpha.pod.svc import pod_svc_pb2
 from shared.pb.roundhouse.jobs.v1 import logs_pb2 as pb
 from shared.pb.roundhouse.jobs.v1.logs_pb2_grpc import LogServiceStub
-from tests.contract.jobs_yard import PATIENCE, RUNNING, Job, Yard, opened
+from tests.contract.jobs_yard import RUNNING, Job, Yard, opened
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-logs")]
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

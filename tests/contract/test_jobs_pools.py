@@ -166,8 +166,13 @@ async def test_limits_hold_and_what_waits_goes_when_there_is_room(yard: Yard) ->
     two = await yard.job(
         count=3, pool=id_of("/tight/b"), resource={"cpu_limit": 0.5, "mem_limit_mb": 10}, settle=False
     )
-    waiting = await until(two.pods, lambda found: 2 in found and found[2].message)
-    assert sorted(status.state for status in waiting.values()) == [PENDING, RUNNING, RUNNING]
+    waiting = await until(
+        two.pods,
+        lambda found: (
+            sorted(status.state for status in found.values()) == [PENDING, RUNNING, RUNNING]
+            and all(status.message for status in found.values() if status.state == PENDING)
+        ),
+    )
     [pending] = [status for status in waiting.values() if status.state == PENDING]
     assert "/tight" in pending.message and "cpu" in pending.message
     assert await usage(yard, "/tight") == {"cpu": 3, "memory": 40, "gpu": 0}

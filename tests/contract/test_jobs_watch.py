@@ -20,7 +20,8 @@ from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.peloton.api.v1alpha.watch import watch_pb2
 from shared.pb.peloton.api.v1alpha.watch.svc import watch_svc_pb2 as pb
 from shared.pb.peloton.api.v1alpha.watch.svc.watch_svc_pb2_grpc import WatchServiceStub
-from tests.contract.jobs_yard import PATIENCE, RUNNING, Job, Yard, opened
+from tests.contract.jobs_yard import RUNNING, Job, Yard, opened
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-watch")]
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -25,7 +25,8 @@ from shared.pb.jumpstarter.v1.kubernetes_pb2 import LabelSelector, LabelSelector
 from shared.pb.roundhouse.lab.v1 import lab_pb2, lab_service_pb2
 from shared.service.testing import started
 from tests.contract.jumpstarter_callers import AVAILABLE, LEASE_READY, OFFLINE, Desk
-from tests.contract.jumpstarter_yard import HOUR, PATIENCE, Clock, Lab, Yard, conditions, opened, until
+from tests.contract.jumpstarter_yard import HOUR, Clock, Lab, Yard, conditions, opened, until
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jumpstarter-controller")]
 INVALID = StatusCode.INVALID_ARGUMENT

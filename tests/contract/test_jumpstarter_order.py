@@ -17,7 +17,8 @@ from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import StoreUnavailable
 from shared.storage.port import Put, Query, Store
 from tests.contract.jumpstarter_model import NAMESPACE, PARENT, SECOND, name
-from tests.contract.jumpstarter_rig import BY, PATIENCE, START, Process, settle, started
+from tests.contract.jumpstarter_rig import BY, START, Process, settle, started
+from tests.patience import PATIENCE
 
 ANN = name("clients", "ann")
 DEVICES = [DriverInstanceReport(uuid="root")]

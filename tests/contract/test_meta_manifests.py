@@ -17,7 +17,6 @@ from tests.contract.meta_yard import (
     APIS,
     BACKENDS,
     LASTING,
-    PATIENCE,
     Clock,
     Yard,
     changes_of,
@@ -26,6 +25,7 @@ from tests.contract.meta_yard import (
     opened,
     told,
 )
+from tests.patience import PATIENCE
 
 V = {"current_version": "v1", "all_versions": ["v1"]}
 SERVICE = {"name": "services/a", **V}

@@ -30,10 +30,10 @@ from shared.storage.sqlite import SqliteStore
 from shared.watch.tailer import Tailer
 from tests.contract.meta_clients import Stateful, Stateless
 from tests.contract.meta_yard import APIS, kinds, mongo, rows_of
+from tests.patience import PATIENCE
 
 BY = Author("test")
 NEVER = 1e9
-PATIENCE = 10.0
 COUNT = 6
 TITLES = ("", "a", "b", "B")
 LABELS = (None, "dev", "prod")

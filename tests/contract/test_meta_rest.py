@@ -14,7 +14,8 @@ import pytest_asyncio
 from google.protobuf import json_format
 
 from tests.contract.meta_seed import REGION_NAMES, SEED
-from tests.contract.meta_yard import APIS, BACKENDS, BASE, PATIENCE, Yard, numbered, opened
+from tests.contract.meta_yard import APIS, BACKENDS, BASE, Yard, numbered, opened
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("meta-rest")]
 EU = "regions/eu-west"

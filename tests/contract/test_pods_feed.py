@@ -24,7 +24,6 @@ from shared.storage.port import Author, Commit, Put, Query
 from tests.contract.pods_yard import (
     CLUSTER,
     OTHER,
-    PATIENCE,
     Yard,
     by_id,
     deployment_id,
@@ -34,6 +33,7 @@ from tests.contract.pods_yard import (
     opened,
     pod,
 )
+from tests.patience import PATIENCE
 
 PODS = "/v1/feed/pods"
 INVENTORY = "/v1/feed/inventory"

@@ -21,7 +21,8 @@ from shared.service.config import Config
 from shared.storage.errors import StoreUnavailable
 from shared.storage.memory import MemoryStore
 from shared.storage.port import Query, Record
-from tests.contract.pods_yard import EXPORT, PATIENCE, SERVICE, Yard, by_id, event, feed, opened, pod
+from tests.contract.pods_yard import EXPORT, SERVICE, Yard, by_id, event, feed, opened, pod
+from tests.patience import PATIENCE
 
 DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 # More than sockets and streams buffer: a reader that stalls is felt.

@@ -19,7 +19,8 @@ from services.jumpstarter.router_tokens import RouterTokens
 from shared.auth.keys import KeyRing
 from shared.auth.tokens import Tokens
 from shared.pb.jumpstarter.v1 import router_pb2 as pb
-from tests.contract.router_yard import ALONE, GOAWAY, PATIENCE, Yard, bearer, data, end, opened, read
+from tests.contract.router_yard import ALONE, GOAWAY, Yard, bearer, data, end, opened, read
+from tests.patience import PATIENCE
 
 FRAMES = 10_000
 

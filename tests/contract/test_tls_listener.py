@@ -22,8 +22,8 @@ from shared.service.certificates import CertificateFault, ensure
 from shared.service.service import Assembly, Environment, Service
 from shared.service.testing import TestService, started
 from tests.contract.router_yard import bearer
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -27,8 +27,8 @@ from shared.pb.roundhouse.lab.v1 import lab_pb2, lab_service_pb2
 from shared.pb.roundhouse.lab.v1.lab_service_pb2_grpc import LabServiceStub
 from shared.service.config import Config
 from shared.storage.port import Kind, Store
+from tests.patience import PATIENCE
 
-PATIENCE = 30.0
 PARENT = "namespaces/lab"
 CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION)
 

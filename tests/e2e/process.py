@@ -24,7 +24,7 @@ from shared.cli import ports
 from shared.service.config import PORTS
 
 COMMAND = [sys.executable, "-m", "shared.cli.main"]
-DEADLINE = 40.0
+DEADLINE = 60.0
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
 

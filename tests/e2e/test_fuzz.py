@@ -22,6 +22,7 @@ from shared.pb.roundhouse.admin.v1 import access_pb2, admin_pb2
 from shared.rpc.client import failure_of
 from tests import process
 from tests.e2e.fuzzing import Fuzzer, Rpc, rpcs
+from tests.patience import PATIENCE
 
 SERVICES = [
     v1.DESCRIPTOR.services_by_name["ExperimentService"],
@@ -35,7 +36,6 @@ SERVICES = [
 SIGN_OUT = "/roundhouse.admin.v1.AccessService/SignOut"
 SEED = 20_240_301
 AT_ONCE = 16
-PATIENCE = 30.0
 NEVER = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,

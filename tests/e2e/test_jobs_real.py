@@ -27,9 +27,9 @@ from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.peloton.api.v1alpha.pod.svc import pod_svc_pb2
 from shared.pb.peloton.api.v1alpha.pod.svc.pod_svc_pb2_grpc import PodServiceStub
 from shared.service.testing import started
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jobs-real")]
-PATIENCE = 30.0
 MOST_PODS = 20
 # Long enough to see how a pod ended.
 SETTINGS = {

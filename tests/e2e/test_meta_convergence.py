@@ -29,10 +29,10 @@ from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import bearer
 from tests import process
 from tests.contract.meta_clients import Stateless
+from tests.patience import PATIENCE
 
 REGIONS = 20
 ENVIRONMENTS = ("dev", "prod", "test")
-PATIENCE = 60.0
 GONE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 # name -> (title, environment)
 State = dict[str, tuple[str, str]]

@@ -22,10 +22,10 @@ import yaml
 
 from tests import process
 from tests.interop.environments import python_of
+from tests.patience import PATIENCE
 
 REQUIREMENTS = "requirements-interop-jumpstarter.txt"
 LAUNCHER = Path(__file__).with_name("jmp_launcher.py")
-PATIENCE = 60.0
 GRACE_SECONDS = 5.0
 POLL = 0.05
 NAMESPACE = "namespaces/default"

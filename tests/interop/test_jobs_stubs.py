@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests import process
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 PROTOS = Path(__file__).parents[2] / "shared" / "protos"
 DRIVER = Path(__file__).with_name("jobs_driver.py")
-PATIENCE = 60.0
 OURS = {"shared", "services", "admin_ui", "tests"}
 # For pods that are real, whoever runs this.
 SETTINGS = {"jobs_allow_root": "true", "jobs_limits": "advisory", "jobs_end_pods": "true"}

@@ -17,11 +17,11 @@ import pytest
 from google.api import annotations_pb2
 
 from tests import process
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 PROTOS = Path(__file__).parents[2] / "shared" / "protos"
 DRIVER = Path(__file__).with_name("meta_driver.py")
-PATIENCE = 60.0
 OURS = {"shared", "services", "admin_ui", "tests"}
 CATALOGUE: dict[str, Any] = {
     "regions": [

@@ -18,9 +18,9 @@ from shared.pb.roundhouse.jobs.v1 import jobs_pb2 as pb
 from shared.storage.errors import Conflict, StoreUnavailable
 from shared.storage.memory import MemoryStore
 from shared.storage.port import Author, Check, Put
+from tests.patience import PATIENCE
 
 BY = Author("test", "test:leader:arrange")
-PATIENCE = 20.0
 LAPSE = 0.2
 
 
