@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
@@ -58,25 +58,19 @@ def ranges_of(text: str) -> list[Range]:
 class PodListState(ForwardQuery):
     """`state`: a word of GROUPS, empty for any. `instances`: ranges as people write them."""
 
+    CHOICES = ("state", "instances")
+
     state: str = ""
     instances: str = ""
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
+    def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
         state = query.get("state", "")
-        return cls(
-            **cls.given(query),
-            state=state if state in GROUPS else "",
-            instances=" ".join(query.get("instances", "").split()),
-        )
-
-    @property
-    def chosen(self) -> bool:
-        return bool(self.state or self.instances)
-
-    def cleared(self) -> str:
-        """The query string of the list of all."""
-        return self.query(state="", instances="")
+        return {
+            **ForwardQuery.given(query),
+            "state": state if state in GROUPS else "",
+            "instances": " ".join(query.get("instances", "").split()),
+        }
 
     def request(self, job: str) -> admin_pb2.ListRequest:
         """Raises ValueError for instances that cannot be read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from admin_ui.jobs import JOB, NEWEST
 from admin_ui.list_state import ForwardQuery
@@ -41,16 +41,14 @@ class JobListState(ForwardQuery):
     """`q`: words that a job has. `state` and `workflow`: words of STATES and WORKFLOWS, empty for any.
     `label`: `key=value`. `pool`: the id of one."""
 
+    CHOICES = ("filter", "q", "state", "owner", "label", "pool", "workflow")
+
     q: str = ""
     state: str = ""
     owner: str = ""
     label: str = ""
     pool: str = ""
     workflow: str = ""
-
-    @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        return cls(**cls.given(query))
 
     @classmethod
     def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
@@ -62,15 +60,6 @@ class JobListState(ForwardQuery):
             "state": state if state in STATES else "",
             "workflow": workflow if workflow in WORKFLOWS else "",
         }
-
-    @property
-    def chosen(self) -> bool:
-        """It does not show everything."""
-        return self.cleared() != self.first()
-
-    def cleared(self) -> str:
-        """The query string of the list of everything."""
-        return self.query(filter="", q="", state="", owner="", label="", pool="", workflow="")
 
     def expression(self) -> str:
         """What the page's controls and the typed expression ask for together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from admin_ui.list_state import ForwardQuery
 
@@ -24,26 +24,15 @@ class LabState(ForwardQuery):
     namespace: str = ""
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        return cls(**cls.given(query))
-
-    @classmethod
     def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
         return {**ForwardQuery.given(query), "namespace": query.get("namespace", "").strip()}
-
-    @property
-    def chosen(self) -> bool:
-        """It does not show everything."""
-        return bool(self.filter)
-
-    def cleared(self) -> str:
-        """The query string of the list of everything."""
-        return self.query(filter="")
 
 
 @dataclass(frozen=True, slots=True)
 class BoardState(LabState):
     """The availability board. `state`: one of STATES, empty for all."""
+
+    CHOICES = ("filter", "state")
 
     state: str = ""
 
@@ -52,18 +41,13 @@ class BoardState(LabState):
         state = query.get("state", "")
         return {**LabState.given(query), "state": state if state in STATES else ""}
 
-    @property
-    def chosen(self) -> bool:
-        return bool(self.filter or self.state)
-
-    def cleared(self) -> str:
-        return self.query(filter="", state="")
-
 
 @dataclass(frozen=True, slots=True)
 class LeaseState(LabState):
     """`whose`: "mine", or "" for everyone's. `show`: "all" has those that have ended, too. `client`
     and `exporter` are ids, empty for any."""
+
+    CHOICES = ("filter", "tags", "client", "exporter", "whose")
 
     whose: str = ""
     show: str = ""
@@ -80,10 +64,3 @@ class LeaseState(LabState):
             "whose": "mine" if query.get("whose") == "mine" else "",
             "show": "all" if query.get("show") == "all" else "",
         }
-
-    @property
-    def chosen(self) -> bool:
-        return bool(self.filter or self.tags or self.client or self.exporter or self.whose)
-
-    def cleared(self) -> str:
-        return self.query(filter="", tags="", client="", exporter="", whose="")

@@ -7,7 +7,7 @@ import binascii
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlencode
 
 PAGE_SIZES: Final = (10, 20, 50, 100, 200)
@@ -44,12 +44,17 @@ def unpack(text: str) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column's heading. `field`: the API's field that it sorts by, empty for none; `first`: the
-    direction of a first click; `css`: its class."""
+    direction of a first click; `css`: its class. `unseen`: the label is for screen readers alone."""
 
     field: str
     label: str
     first: str = "asc"
     css: str = ""
+    unseen: bool = False
+
+
+# The last column of rows that have buttons of their own.
+ACTIONS: Final = Column("", "Actions", css="c-act", unseen=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,10 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """The query string of any list, checked. What is not well-formed is the default."""
+    """The query string of any list, checked. What is not well-formed is the default. CHOICES: the fields
+    by which a list shows less than everything."""
+
+    CHOICES: ClassVar[tuple[str, ...]] = ("filter",)
 
     filter: str = ""
     order_by: str = ""
@@ -74,8 +82,12 @@ class ListQuery:
     page_token: str = ""
 
     @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        return cls(**cls.given(query))
+
+    @classmethod
     def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
-        """The fields that every list has, from an address."""
+        """The fields from an address."""
         return {
             # Browsers send line ends of a text as CRLF.
             "filter": query.get("filter", "").replace("\r\n", "\n").strip(),
@@ -105,6 +117,20 @@ class ListQuery:
     def first(self) -> str:
         """The query string of the first page."""
         return self.replace().query()
+
+    def here(self) -> str:
+        """The query string of this very page."""
+        paging = _PAGING & {field.name for field in fields(self)}
+        return self.query(**{name: getattr(self, name) for name in paging})
+
+    def cleared(self) -> str:
+        """The query string of the list of everything."""
+        return self.query(**dict.fromkeys(self.CHOICES, ""))
+
+    @property
+    def chosen(self) -> bool:
+        """It does not show everything."""
+        return any(getattr(self, name) for name in self.CHOICES)
 
     @property
     def is_first(self) -> bool:
@@ -152,10 +178,6 @@ class ForwardQuery(ListQuery):
             return self.first()
         return self.query(page_token=self.trail[-1], trail=self.trail[:-1], page=max(self.page - 1, 2))
 
-    def here(self) -> str:
-        """The query string of this very page."""
-        return self.query(page_token=self.page_token, trail=self.trail, page=self.page)
-
     def pages(self, count: int, total: int | None, next_token: str) -> Pages:
         return Pages(
             (self.page - 1) * self.page_size,
@@ -170,19 +192,21 @@ class ForwardQuery(ListQuery):
 class ListState(ForwardQuery):
     """Of experiments, and of the audit trail."""
 
+    CHOICES = ("q", "filter")
+
     q: str = ""
     state: str = "active"
     namespace: str = ""
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
+    def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
         state = query.get("state", "active")
-        return cls(
-            **cls.given(query),
-            q=query.get("q", "").strip(),
-            state=state if state in STATES else "active",
-            namespace=query.get("namespace", "").strip(),
-        )
+        return {
+            **ForwardQuery.given(query),
+            "q": query.get("q", "").strip(),
+            "state": state if state in STATES else "active",
+            "namespace": query.get("namespace", "").strip(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +214,13 @@ class CatalogueState(ListQuery):
     """A list of an API that gives page tokens in both directions. `parent`: the id of the one
     resource whose children are listed; empty is all."""
 
+    CHOICES = ("filter", "parent")
+
     parent: str = ""
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        return cls(**cls.given(query), parent=query.get("parent", "").strip())
-
-    def here(self) -> str:
-        """The query string of this very page."""
-        return self.query(page_token=self.page_token)
+    def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
+        return {**ListQuery.given(query), "parent": query.get("parent", "").strip()}
 
     def pages(self, count: int, *, offset: int, total: int, previous_token: str, next_token: str) -> Pages:
         """The first page, reached backwards, has no token of its own: so Live shows what is new there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from admin_ui.list_state import ForwardQuery
 
@@ -19,18 +19,16 @@ LEVELS: Final = (CLUSTERS, NAMESPACES, DEPLOYMENTS, PODS, SOURCES)
 
 @dataclass(frozen=True, slots=True)
 class PodState(ForwardQuery):
-    """`filter` is a query in the search language, `by` what the rows are."""
+    """`filter` is a query in the search language, which an address may call `query` as the export does;
+    `by` is what the rows are."""
 
     by: str = CLUSTERS
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        return cls(**cls.given(query))
-
-    @classmethod
     def given(cls, query: Mapping[str, str]) -> dict[str, Any]:
         by = query.get("by", CLUSTERS)
-        return {**ForwardQuery.given(query), "by": by if by in LEVELS else CLUSTERS}
+        named = {"filter": query.get("query", ""), **query}
+        return {**ForwardQuery.given(named), "by": by if by in LEVELS else CLUSTERS}
 
     def level(self, by: str) -> str:
         """The query string of the same pods as rows of another sort."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -47,6 +47,7 @@ from admin_ui.views import (
     probes,
     sign_in,
 )
+from admin_ui.views.listing import Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,15 @@ class Route:
     name: str
     permission: str
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _list(
+    path: str, name: str, permission: str, listing: Listing[Any], stream: str = ""
+) -> tuple[Route, Route]:
+    return (
+        Route("GET", path, name, permission, listing.page),
+        Route("GET", stream or f"{path}/-/live", f"{name}.live", permission, listing.live),
+    )
 
 
 def _read(kind: CatalogueKind) -> tuple[Route, ...]:
@@ -87,8 +97,7 @@ def _of_kind(kind: CatalogueKind) -> tuple[Route, ...]:
     own, one = kind.plural, kind.pattern
     may_list, may_get = kind.permission("list"), kind.permission("get")
     return (
-        Route("GET", f"/{own}", f"{own}.list", may_list, catalogue.list_),
-        Route("GET", f"/{own}/-/live", f"{own}.list.live", may_list, catalogue.list_live),
+        *_list(f"/{own}", f"{own}.list", may_list, catalogue.LIST),
         Route("POST", f"/{own}/-/delete", f"{own}.bulk.delete", "admin.delete", catalogue_bulk.delete),
         Route("GET", one, f"{own}.detail", may_get, catalogue.detail),
         Route("GET", f"{one}/live", f"{own}.live", may_get, catalogue.detail_live),
@@ -111,8 +120,7 @@ def _connected(kind: LabKind) -> tuple[Route, ...]:
 def _lab() -> tuple[Route, ...]:
     one, lease = EXPORTER.pattern, LEASE.pattern
     return (
-        Route("GET", "/exporters", "exporters.list", "board.list", exporters.list_),
-        Route("GET", "/exporters/-/live", "exporters.list.live", "board.list", exporters.list_live),
+        *_list("/exporters", "exporters.list", "board.list", exporters.LIST),
         Route("GET", one, "exporters.detail", "admin.read", exporters.detail),
         Route("GET", f"{one}/live", "exporters.live", "admin.read", exporters.detail_live),
         Route("POST", f"{one}/enable", "exporters.enable", "admin.apply", exporter_writes.enable),
@@ -120,8 +128,7 @@ def _lab() -> tuple[Route, ...]:
         *_read(EXPORTER),
         *_written(EXPORTER),
         *_connected(EXPORTER),
-        Route("GET", "/leases", "leases.list", "leases.search", leases.list_),
-        Route("GET", "/leases/-/live", "leases.list.live", "leases.search", leases.list_live),
+        *_list("/leases", "leases.list", "leases.search", leases.LIST),
         Route("GET", "/leases/-/new", "leases.new", "leases.create", lease_writes.new),
         Route("POST", "/leases", "leases.create", "leases.create", lease_writes.create),
         Route("POST", "/leases/-/release", "leases.bulk.release", "leases.delete", lease_bulk.release),
@@ -143,8 +150,7 @@ def _lab() -> tuple[Route, ...]:
 def _people(kind: LabKind) -> tuple[Route, ...]:
     own, one = kind.plural, kind.pattern
     return (
-        Route("GET", f"/{own}", f"{own}.list", "admin.read", lab_people.list_),
-        Route("GET", f"/{own}/-/live", f"{own}.list.live", "admin.read", lab_people.list_live),
+        *_list(f"/{own}", f"{own}.list", "admin.read", lab_people.LIST),
         Route("GET", one, f"{own}.detail", "admin.read", lab_people.detail),
         Route("GET", f"{one}/live", f"{own}.live", "admin.read", lab_people.detail_live),
         *_read(kind),
@@ -158,8 +164,7 @@ def _jobs() -> tuple[Route, ...]:
     return (
         Route("GET", "/pools", "pools.list", "resourcePools.get", job_pools.list_),
         Route("GET", "/pools/-/live", "pools.live", "resourcePools.get", job_pools.live),
-        Route("GET", "/jobs", "jobs.list", "jobs.list", jobs.list_),
-        Route("GET", "/jobs/-/live", "jobs.list.live", "jobs.list", jobs.list_live),
+        *_list("/jobs", "jobs.list", "jobs.list", jobs.LIST),
         Route("GET", "/jobs/-/new", "jobs.new", "jobs.create", job_edit.new),
         Route("POST", "/jobs", "jobs.create", "jobs.create", job_edit.create),
         Route("POST", "/jobs/-/start", "jobs.bulk.start", "jobs.start", job_bulk.start),
@@ -206,8 +211,7 @@ def _job_pods(all: str) -> tuple[Route, ...]:
     one = f"{all}/{{instance}}"
     log = f"{one}/logs"
     return (
-        Route("GET", all, "job_pods.list", "pods.list", job_pods.list_),
-        Route("GET", f"{all}/-/live", "job_pods.list.live", "pods.list", job_pods.list_live),
+        *_list(all, "job_pods.list", "pods.list", job_pods.LIST),
         Route("POST", f"{all}/-/start", "job_pods.bulk.start", "pods.start", job_pod_bulk.start),
         Route("POST", f"{all}/-/stop", "job_pods.bulk.stop", "pods.stop", job_pod_bulk.stop),
         Route("POST", f"{all}/-/restart", "job_pods.bulk.restart", "pods.restart", job_pod_bulk.restart),
@@ -230,8 +234,7 @@ def _job_pods(all: str) -> tuple[Route, ...]:
 def _pods() -> tuple[Route, ...]:
     one, view = "/pods/{id}", "pods.view"
     return (
-        Route("GET", "/pods", "pods.list", view, pods.list_),
-        Route("GET", "/pods/-/live", "pods.list.live", view, pods.list_live),
+        *_list("/pods", "pods.list", view, pods.LIST),
         Route("GET", "/pods/-/export.ndjson", "pods.export", view, pods.export),
         Route("GET", one, "pods.detail", "admin.read", pods.detail),
         Route("GET", f"{one}/live", "pods.live", "admin.read", pods.detail_live),
@@ -260,12 +263,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/", "home", SIGNED_IN, home.home),
     Route("GET", "/live", "home.live", SIGNED_IN, home.live),
     # The catalogue.
-    Route(
-        "GET", "/regions/-/connectivity", "regions.network", REGION.permission("list"), catalogue.network
-    ),
-    Route(
-        "GET", "/regions/-/connectivity/live", "regions.network.live", REGION.permission("list"),
-        catalogue.network_live,
+    *_list(
+        "/regions/-/connectivity", "regions.network", REGION.permission("list"), catalogue.NETWORK,
+        "/regions/-/connectivity/live",
     ),
     *(route for kind in KINDS.values() for route in _of_kind(kind)),
     Route("GET", "/manifest", "manifest", "admin.apply", manifests.new),
@@ -278,8 +278,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     # Pods.
     *_pods(),
     # Experiments.
-    Route("GET", "/experiments", "experiments.list", "experiments.list", experiments.list_),
-    Route("GET", "/experiments/live", "experiments.list.live", "experiments.list", experiments.list_live),
+    *_list("/experiments", "experiments.list", "experiments.list", experiments.LIST, "/experiments/live"),
     Route("GET", "/experiments/new", "experiments.new", "experiments.create", experiment_writes.new),
     Route("POST", "/experiments", "experiments.create", "experiments.create", experiment_writes.create),
     Route(

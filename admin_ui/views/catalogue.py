@@ -6,6 +6,7 @@ One set of views for all kinds: a route's name begins with its kind's collection
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -15,12 +16,13 @@ from admin_ui import render, sse
 from admin_ui.catalogue import DEPLOYMENT, KINDS, REGION, RESOURCE, SERVICE, Catalogue, CatalogueKind
 from admin_ui.clients import JUMPSTARTER, META, Endpoint
 from admin_ui.lab_kinds import KINDS as LAB
-from admin_ui.list_state import PAGE_SIZES, CatalogueState
-from admin_ui.presenters import catalogue, connectivity, failures, filters, lab_commands
+from admin_ui.list_state import ACTIONS, CatalogueState
+from admin_ui.presenters import catalogue, connectivity, filters, lab_commands
 from admin_ui.presenters.catalogue import Thing
 from admin_ui.presenters.history import of_version as history_of
 from admin_ui.records import Records
 from admin_ui.views import common
+from admin_ui.views.listing import SHARED, Action, Listing
 from shared.rpc.client import CallFailed, Failure
 
 # Rows of a table that is one panel of a page.
@@ -42,39 +44,11 @@ def records(request: web.Request, service: str = META) -> Records:
     return Records(render.caller(request), service)
 
 
-def _base(kind: CatalogueKind) -> str:
-    return f"/{kind.plural}"
-
-
 # --- lists --------------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    kind, state = kind_of(request), CatalogueState.parse(request.query)
-    try:
-        values = await _load(request, kind, state)
-    except CallFailed as error:
-        return await _list_failed(request, kind, state, error, "catalogue/list.html")
-    return await render.page(request, "catalogue/list.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    kind, state = kind_of(request), CatalogueState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load(request, kind, state)
-        return sse.View(
-            parts={
-                name: render.part(request, f"catalogue/_{name}.html", values)
-                for name in ("count", "pager", "empty")
-            },
-            tables={"rows": render.part(request, "catalogue/_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, META, kind.kind))
-
-
-async def _load(request: web.Request, kind: CatalogueKind, state: CatalogueState) -> dict[str, Any]:
+async def _load(request: web.Request, state: CatalogueState) -> dict[str, Any]:
+    kind = kind_of(request)
     asked = kind.asked(state)
     answer = await Catalogue(render.caller(request)).list(kind, asked)
     rows = [catalogue.thing(kind, message) for message in getattr(answer, kind.plural)]
@@ -87,75 +61,34 @@ async def _load(request: web.Request, kind: CatalogueKind, state: CatalogueState
         next_token=answer.next_page_token,
     )
     shown = catalogue.commands_for_list(endpoint(request), kind, asked)
-    return {**_frame(kind, state), "rows": rows, "total": total, "pages": pages, "commands": shown}
+    return {"rows": rows, "total": total, "pages": pages, "commands": shown}
 
 
-def _frame(kind: CatalogueKind, state: CatalogueState) -> dict[str, Any]:
-    """What a list's page needs, whatever is in its table."""
+async def _frame(request: web.Request, state: CatalogueState) -> dict[str, Any]:
+    kind = kind_of(request)
     within = f"of {kind.parent} {state.parent}" if state.parent else ""
     return {
         "kind": kind,
-        "base": _base(kind),
-        "list": state,
-        "here": f"{_base(kind)}{state.here()}",
+        "columns": (*kind.columns, ACTIONS),
+        "examples": kind.examples,
         "sentence": filters.sentence(kind.plural, state.filter, within=within),
-        "page_sizes": PAGE_SIZES,
-        "rows": [],
-        "total": 0,
-        "pages": None,
-        "commands": [],
-        "errors": {},
-        "caret": None,
-        "problem": None,
     }
 
 
-async def _list_failed(
-    request: web.Request, kind: CatalogueKind, state: CatalogueState, error: CallFailed, template: str
-) -> web.StreamResponse:
-    """A place or an order that there is not leads to where there is something; a filter that is
-    wrong is shown under its box with a caret; anything else in place of the table."""
-    failure = error.failure
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise error
-    elsewhere = await common.recovered(request, failure, state, _base(kind), order_field="order_by")
-    if elsewhere is not None:
-        return elsewhere
-    values = {**_frame(kind, state), "problem": failure, **_mistakes(failure, state)}
-    return await render.page(request, template, values, status=failures.explain(failure).status)
-
-
-def _mistakes(failure: Failure, state: CatalogueState) -> dict[str, Any]:
-    """What is wrong with what was typed; nothing when that is not it."""
-    wrong = failures.by_field(failure)
-    told = {field: wrong[field] for field in ("filter", "parent") if field in wrong and getattr(state, field)}
-    if not common.is_invalid(failure) or not told:
-        return {}
-    position = failure.position if "filter" in told else None
-    caret = filters.caret(state.filter, position) if position is not None else None
-    return {"errors": told, "caret": caret, "problem": None}
+LIST: Final = Listing(
+    template="catalogue/list.html",
+    rows="catalogue/_rows.html",
+    parts={**SHARED, "empty": "catalogue/_empty.html"},
+    parse=CatalogueState.parse,
+    frame=_frame,
+    load=_load,
+    feeds=lambda request: common.feeds(request, META, kind_of(request).kind),
+    actions=(Action("delete", "Delete…", "admin.delete", "trash", "small danger"),),
+    fields={"filter": "filter", "parent": "parent"},
+)
 
 
 # --- how regions are connected ------------------------------------------------------------------
-
-
-async def network(request: web.Request) -> web.StreamResponse:
-    state = CatalogueState.parse(request.query)
-    try:
-        values = await _load_network(request, state)
-    except CallFailed as error:
-        return await _list_failed(request, REGION, state, error, "catalogue/network.html")
-    return await render.page(request, "catalogue/network.html", values)
-
-
-async def network_live(request: web.Request) -> web.StreamResponse:
-    state = CatalogueState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load_network(request, state)
-        return sse.View(parts={"network": render.part(request, "catalogue/_network.html", values)})
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, META, REGION.kind))
 
 
 async def _load_network(request: web.Request, state: CatalogueState) -> dict[str, Any]:
@@ -166,13 +99,22 @@ async def _load_network(request: web.Request, state: CatalogueState) -> dict[str
     shown = {region.name for region in regions}
     outside = sum(link.target not in shown for link in connectivity.links(regions))
     return {
-        **_frame(REGION, state),
         "rows": regions,
         "total": answer.total_results_count,
         "matrix": connectivity.matrix(regions),
         "picture": connectivity.network(regions) if regions else None,
         "outside": outside,
     }
+
+
+NETWORK: Final = replace(
+    LIST,
+    template="catalogue/network.html",
+    rows="",
+    parts={"count": "lists/_count.html", "network": "catalogue/_network.html"},
+    load=_load_network,
+    actions=(),
+)
 
 
 # --- one resource -------------------------------------------------------------------------------

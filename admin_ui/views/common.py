@@ -11,11 +11,10 @@ import grpc
 from aiohttp import web
 from google.protobuf.message import Message
 
-from admin_ui import render, session
+from admin_ui import render
 from admin_ui.clients import JUMPSTARTER, PODS
-from admin_ui.list_state import ListQuery
 from admin_ui.live import Feed
-from admin_ui.presenters import failures, raw
+from admin_ui.presenters import raw
 from shared.auth.permissions import ADMIN
 from shared.rpc.client import CallFailed, Failure
 
@@ -41,23 +40,6 @@ def feeds(request: web.Request, service: str, *kinds: str) -> Sequence[Feed]:
 def is_invalid(failure: Failure) -> bool:
     """The question itself is wrong, not the service."""
     return failure.code in _INVALID
-
-
-async def recovered(
-    request: web.Request, failure: Failure, state: ListQuery, base: str, *, order_field: str
-) -> web.Response | None:
-    """Where to go when a list cannot be shown for its place or its order: a place that is gone leads
-    to the first page, an order that there is not is left out. None when it is something else."""
-    if not is_invalid(failure):
-        return None
-    if state.page_token:
-        # Whatever else is wrong, the first page says it.
-        await session.flash(request, GONE_PAGE, tone="info")
-        return render.redirect(f"{base}{state.first()}")
-    if state.order_by and order_field in failures.by_field(failure):
-        await session.flash(request, f"The list cannot be sorted by “{state.order_by}”.", tone="warn")
-        return render.redirect(f"{base}{state.query(order_by='')}")
-    return None
 
 
 def raw_view(request: web.Request, message: Message) -> dict[str, Any]:

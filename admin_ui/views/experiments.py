@@ -10,12 +10,13 @@ from aiohttp import web
 
 from admin_ui import render, session, sse
 from admin_ui.clients import PIPELINES
-from admin_ui.list_state import PAGE_SIZES, STATES, Column, ListState
+from admin_ui.list_state import ACTIONS, STATES, Column, ListState
 from admin_ui.pipelines import DEFAULT_ORDER, KIND, Pipelines, list_request
-from admin_ui.presenters import experiments, failures
+from admin_ui.presenters import experiments
 from admin_ui.records import Records
 from admin_ui.views import common
-from admin_ui.views.common import feeds, is_invalid, raw_view, recovered
+from admin_ui.views.common import feeds, raw_view
+from admin_ui.views.listing import ALL, SHARED, Action, Listing
 from shared.pb.backend.api.v2beta1 import experiment_pb2 as pb
 from shared.rpc.client import CallFailed, Failure
 
@@ -24,6 +25,7 @@ COLUMNS: Final = (
     Column("storage_state", "State", css="c-state"),
     Column("created_at", "Created", "desc", css="c-created"),
     Column("description", "Description", css="c-description"),
+    ACTIONS,
 )
 FILTER_KEYS: Final = (
     "display_name",
@@ -35,6 +37,8 @@ FILTER_KEYS: Final = (
 )
 # What a session remembers: the namespace looked at last.
 NAMESPACE: Final = "namespace"
+# Whether the service keeps namespaces apart.
+MULTI_USER: Final = web.RequestKey("multi_user", bool)
 
 
 def _pipelines(request: web.Request) -> Pipelines:
@@ -44,35 +48,16 @@ def _pipelines(request: web.Request) -> Pipelines:
 # --- the list -----------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    state = ListState.parse(request.query)
+async def _settled(request: web.Request, state: ListState) -> ListState | web.StreamResponse:
     facts = await _facts(request)
-    if facts and facts.multi_user and not state.namespace:
-        return await _choose_namespace(request, state)
-    try:
-        values = await _load(request, state)
-    except CallFailed as error:
-        return await _list_failed(request, state, error)
-    values["multi_user"] = bool(facts and facts.multi_user)
+    if facts is not None:
+        request[MULTI_USER] = facts.multi_user
+        if facts.multi_user and not state.namespace:
+            last = await session.recall(request, NAMESPACE)
+            return await render.page(request, "experiments/namespace.html", {"list": state, "last": last})
     if state.namespace:
         await session.remember(request, NAMESPACE, state.namespace)
-    return await render.page(request, "experiments/list.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    state = ListState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load(request, state)
-        return sse.View(
-            parts={
-                name: render.part(request, f"experiments/_{name}.html", values)
-                for name in ("count", "pager", "empty", "all")
-            },
-            tables={"rows": render.part(request, "experiments/_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=feeds(request, PIPELINES, KIND))
+    return state
 
 
 async def _facts(request: web.Request) -> Any:
@@ -87,7 +72,6 @@ async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
     asked = list_request(state)
     answer = await _pipelines(request).list(asked)
     return {
-        **_frame(request, state),
         "rows": [experiments.experiment(message) for message in answer.experiments],
         "total": answer.total_size,
         "pages": state.pages(len(answer.experiments), answer.total_size, answer.next_page_token),
@@ -95,59 +79,39 @@ async def _load(request: web.Request, state: ListState) -> dict[str, Any]:
     }
 
 
-def _frame(request: web.Request, state: ListState) -> dict[str, Any]:
-    """What the page needs, whatever is in its table."""
+async def _frame(request: web.Request, state: ListState) -> dict[str, Any]:
     return {
-        "list": state,
-        "here": f"/experiments{state.here()}",
         "columns": COLUMNS,
-        "order": state.order_by or DEFAULT_ORDER,
+        "order": DEFAULT_ORDER,
         "sentence": experiments.sentence(state),
         "states": STATES,
-        "page_sizes": PAGE_SIZES,
         "filter_keys": FILTER_KEYS,
-        "multi_user": bool(state.namespace),
-        "rows": [],
-        "total": 0,
-        "pages": state.pages(0, 0, ""),
-        "commands": [],
-        "errors": {},
-        "problem": None,
+        "multi_user": request.get(MULTI_USER, bool(state.namespace)),
     }
 
 
-async def _list_failed(request: web.Request, state: ListState, error: CallFailed) -> web.StreamResponse:
-    """A place in the list that is gone leads to the first page; a filter that is wrong is shown
-    under its box; anything else is an error in place of the table, with the rest of the page."""
-    failure = error.failure
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise error
-    elsewhere = await recovered(request, failure, state, "/experiments", order_field="sort_by")
-    if elsewhere is not None:
-        return elsewhere
-    values = _frame(request, state)
-    if is_invalid(failure) and state.filter:
-        values["errors"] = {"filter": await _about_filter(request, state) or failure.message}
-    else:
-        values["problem"] = failure
-    return await render.page(
-        request, "experiments/list.html", values, status=failures.explain(failure).status
-    )
-
-
-async def _about_filter(request: web.Request, state: ListState) -> str:
-    """What the service says of the typed predicates alone, without what the page added to them."""
+async def _alone(request: web.Request, state: ListState) -> object:
     alone = pb.ListExperimentsRequest(filter=state.filter, page_size=1, namespace=state.namespace)
-    try:
-        await _pipelines(request).list(alone)
-    except CallFailed as error:
-        return failures.by_field(error.failure).get("filter", error.failure.message)
-    return ""
+    return await _pipelines(request).list(alone)
 
 
-async def _choose_namespace(request: web.Request, state: ListState) -> web.Response:
-    last = await session.recall(request, NAMESPACE)
-    return await render.page(request, "experiments/namespace.html", {"list": state, "last": last})
+LIST: Final = Listing(
+    template="experiments/list.html",
+    rows="experiments/_rows.html",
+    parts={**SHARED, **ALL, "empty": "experiments/_empty.html"},
+    parse=ListState.parse,
+    settle=_settled,
+    frame=_frame,
+    load=_load,
+    alone=_alone,
+    feeds=lambda request: feeds(request, PIPELINES, KIND),
+    actions=(
+        Action("archive", "Archive", "experiments.archive", "archive"),
+        Action("unarchive", "Restore", "experiments.unarchive", "restore"),
+        Action("delete", "Delete…", "experiments.delete", "trash", "small danger"),
+    ),
+    order_field="sort_by",
+)
 
 
 def _endpoint(request: web.Request) -> Any:

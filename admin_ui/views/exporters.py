@@ -13,23 +13,24 @@ from admin_ui.clients import JUMPSTARTER
 from admin_ui.lab import NEWEST, board_request
 from admin_ui.lab_kinds import EXPORTER, LEASE, namespace_of, parent_of
 from admin_ui.lab_state import BoardState
-from admin_ui.list_state import Column
+from admin_ui.list_state import ACTIONS, Column
 from admin_ui.presenters import gantt, lab_commands
 from admin_ui.presenters import lab as presenter
 from admin_ui.presenters.catalogue import thing
 from admin_ui.presenters.devices import tree
 from admin_ui.views import catalogue, common, lab
+from admin_ui.views.listing import SHARED, Listing
 from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
 from shared.rpc.client import CallFailed, Failure
 
-BASE: Final = "/exporters"
 COLUMNS: Final = (
     Column("name", "Exporter", css="c-name"),
     Column("state", "State", css="c-state"),
     Column("until", "Held by, until", css="narrow-hide"),
     Column("", "Waiting", css="num wide-only"),
     Column("", "Labels", css="c-labels wide-only"),
+    ACTIONS,
 )
 EXAMPLES: Final = (
     ("with a label", "board=rpi4"),
@@ -40,49 +41,14 @@ EXAMPLES: Final = (
 # Past leases that a page shows, and those that its timeline reaches.
 PAST: Final = 10
 PICTURED: Final = 100
-# The request's field, and the state's.
-_FIELDS: Final = {"filter": "filter"}
 
 
 # --- the board ----------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    state = BoardState.parse(request.query)
-    found = None
-    try:
-        settled = await lab.settled(request, state, BASE)
-        if isinstance(settled, web.Response):
-            return settled
-        state, found = settled
-        values = await _load(request, state, found)
-    except CallFailed as error:
-        return await lab.list_failed(
-            request, error, state, _frame(state, found), "exporters/list.html", _FIELDS
-        )
-    return await render.page(request, "exporters/list.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    state = BoardState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load(request, state, None)
-        return sse.View(
-            parts={
-                name: render.part(request, f"exporters/_{name}.html", values)
-                for name in ("count", "availability", "pager", "empty")
-            },
-            tables={"rows": render.part(request, "exporters/_rows.html", values)},
-        )
-
-    feeds = common.feeds(request, JUMPSTARTER, EXPORTER.kind, LEASE.kind)
-    return await sse.stream(request, look, (), feeds=feeds)
-
-
-def _frame(state: BoardState, found: lab.Standing | None) -> dict[str, Any]:
+async def _frame(request: web.Request, state: BoardState) -> dict[str, Any]:
     return {
-        **lab.frame(state, BASE, found),
+        **lab.frame(request, state),
         "columns": COLUMNS,
         "examples": EXAMPLES,
         "counts": presenter.counts(()),
@@ -97,13 +63,12 @@ def _sentence(state: BoardState) -> str:
     return f"{told} whose labels match {state.filter}" if state.filter else told
 
 
-async def _load(request: web.Request, state: BoardState, found: lab.Standing | None) -> dict[str, Any]:
+async def _load(request: web.Request, state: BoardState) -> dict[str, Any]:
     asked = board_request(state)
     answer = await lab.lab(request).board(asked)
     rows = [presenter.slot(slot, lab.now()) for slot in answer.slots]
     counts = presenter.counts(answer.counts)
     return {
-        **_frame(state, found),
         "rows": rows,
         "total": answer.total_size,
         "counts": counts,
@@ -111,6 +76,18 @@ async def _load(request: web.Request, state: BoardState, found: lab.Standing | N
         "pages": state.pages(len(rows), answer.total_size, answer.next_page_token),
         "commands": lab_commands.for_board(lab.endpoint(request), asked),
     }
+
+
+LIST: Final[Listing[BoardState]] = Listing(
+    template="exporters/list.html",
+    rows="exporters/_rows.html",
+    parts={**SHARED, **{name: f"exporters/_{name}.html" for name in ("availability", "empty")}},
+    parse=BoardState.parse,
+    settle=lab.settled,
+    frame=_frame,
+    load=_load,
+    feeds=lambda request: common.feeds(request, JUMPSTARTER, EXPORTER.kind, LEASE.kind),
+)
 
 
 # --- one exporter -------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ from admin_ui import render, session, sse
 from admin_ui.clients import JOBS
 from admin_ui.job_pods import PodListState, Pods, name_of, pods_of
 from admin_ui.jobs import JOB, POD
-from admin_ui.list_state import PAGE_SIZES, Column
-from admin_ui.presenters import failures
+from admin_ui.list_state import Column
 from admin_ui.presenters import job_pods as presenter
 from admin_ui.presenters.job_pods import Grid
 from admin_ui.presenters.jobs import GROUPS
 from admin_ui.views import common, jobs
+from admin_ui.views.listing import ALL, Action, Listing
+from shared.errors import Violation
 from shared.rpc.client import CallFailed, Failure
 
 COLUMNS: Final = (
@@ -30,6 +31,7 @@ COLUMNS: Final = (
     Column("", "Health", css="narrow-hide nowrap"),
     Column("", "Host", css="narrow-hide"),
     Column("", "Started", css="c-created"),
+    Column("", "Log", css="c-act", unseen=True),
 )
 # All instances are listed anew when that took at most one part in so many of the time since.
 _SHARE: Final = 5
@@ -67,56 +69,14 @@ class Instances:
 # --- the list -----------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    state = PodListState.parse(request.query)
-    frame = await _frame(request, state)
-    try:
-        values = await _load(request, state)
-    except ValueError as error:
-        values = {"errors": {"instances": str(error)}}
-        return await render.page(request, "job_pods/list.html", {**frame, **values}, status=400)
-    except CallFailed as error:
-        return await _list_failed(request, state, error, frame)
-    return await render.page(request, "job_pods/list.html", {**frame, **values})
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    state = PodListState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = {**await _frame(request, state), **await _load(request, state)}
-        parts = {
-            name: render.part(request, f"job_pods/_{name}.html", values)
-            for name in ("states", "pager", "empty", "all")
-        }
-        return sse.View(
-            parts={"heading": render.part(request, "jobs/_heading.html", values), **parts},
-            tables={"rows": render.part(request, "job_pods/_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB, POD))
-
-
 async def _frame(request: web.Request, state: PodListState) -> dict[str, Any]:
-    """What the page needs, whatever is in its table. Raises CallFailed."""
-    values = await jobs.load_detail(request)
-    base = render.url(request.app, "job_pods.list", id=values["job"].id)
+    """Raises CallFailed."""
     return {
-        **values,
+        **await jobs.load_detail(request),
         "tab": "pods",
-        "base": base,
-        "list": state,
-        "here": f"{base}{state.here()}",
         "columns": COLUMNS,
         "states": {word: presenter.STATES[word] for word in GROUPS},
         "sentence": sentence(state),
-        "page_sizes": PAGE_SIZES,
-        "rows": [],
-        "total": 0,
-        "pages": None,
-        "commands": [],
-        "errors": {},
-        "problem": None,
     }
 
 
@@ -127,9 +87,12 @@ def sentence(state: PodListState) -> str:
 
 
 async def _load(request: web.Request, state: PodListState) -> dict[str, Any]:
-    """Raises CallFailed, and ValueError for instances that cannot be read."""
     job = request.match_info["id"]
-    asked = state.request(job)
+    try:
+        asked = state.request(job)
+    except ValueError as error:
+        wrong = (Violation("instances", str(error)),)
+        raise CallFailed(Failure(grpc.StatusCode.INVALID_ARGUMENT, str(error), wrong)) from error
     answer = await pods(request).page(asked)
     rows = [presenter.row(pod) for pod in pods_of(answer)]
     return {
@@ -140,17 +103,27 @@ async def _load(request: web.Request, state: PodListState) -> dict[str, Any]:
     }
 
 
-async def _list_failed(
-    request: web.Request, state: PodListState, error: CallFailed, frame: dict[str, Any]
-) -> web.StreamResponse:
-    failure = error.failure
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise error
-    elsewhere = await common.recovered(request, failure, state, frame["base"], order_field="order_by")
-    if elsewhere is not None:
-        return elsewhere
-    values = {**frame, "problem": failure}
-    return await render.page(request, "job_pods/list.html", values, status=failures.explain(failure).status)
+LIST: Final = Listing(
+    template="job_pods/list.html",
+    rows="job_pods/_rows.html",
+    parts={
+        "heading": "jobs/_heading.html",
+        "states": "job_pods/_states.html",
+        "pager": "lists/_pager.html",
+        "empty": "job_pods/_empty.html",
+        **ALL,
+    },
+    parse=PodListState.parse,
+    frame=_frame,
+    load=_load,
+    feeds=lambda request: common.feeds(request, JOBS, JOB, POD),
+    actions=(
+        Action("restart", "Restart…", "pods.restart", "restore"),
+        Action("start", "Start", "pods.start", "play"),
+        Action("stop", "Stop…", "pods.stop", "stop", "small danger"),
+    ),
+    fields={"instances": "instances"},
+)
 
 
 # --- one pod ------------------------------------------------------------------------------------

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
-from admin_ui import render, sse
+from admin_ui import render
 from admin_ui.clients import JOBS, Endpoint
 from admin_ui.job_state import STATES, JobListState
 from admin_ui.jobs import JOB, Jobs, jobs_of
-from admin_ui.list_state import PAGE_SIZES, Column
-from admin_ui.presenters import failures, filters, job_commands, job_pools
+from admin_ui.list_state import Column
+from admin_ui.presenters import job_commands, job_pools
 from admin_ui.presenters import jobs as presenter
 from admin_ui.views import common
+from admin_ui.views.listing import ALL, SHARED, Action, Listing
 from shared.pb.roundhouse.admin.v1 import admin_pb2
-from shared.rpc.client import CallFailed, Failure
+from shared.rpc.client import Failure
 
 BASE: Final = "/jobs"
 COLUMNS: Final = (
@@ -47,50 +47,13 @@ def endpoint(request: web.Request) -> Endpoint:
 # --- the list -----------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    state = JobListState.parse(request.query)
-    try:
-        values = await _load(request, state)
-    except CallFailed as error:
-        return await _list_failed(request, state, error)
-    return await render.page(request, "jobs/list.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    state = JobListState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load(request, state)
-        return sse.View(
-            parts={
-                name: render.part(request, f"jobs/_{name}.html", values)
-                for name in ("count", "pager", "empty", "all")
-            },
-            tables={"rows": render.part(request, "jobs/_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB))
-
-
-def frame(state: JobListState, pool: str = "") -> dict[str, Any]:
-    """What the page needs, whatever is in its table."""
+async def _frame(request: web.Request, state: JobListState) -> dict[str, Any]:
     return {
-        "base": BASE,
-        "list": state,
-        "here": f"{BASE}{state.here()}",
         "columns": COLUMNS,
         "examples": EXAMPLES,
         "states": STATES,
-        "sentence": presenter.sentence(state, pool),
-        "page_sizes": PAGE_SIZES,
-        "rows": [],
-        "total": 0,
-        "pages": None,
-        "commands": [],
+        "sentence": presenter.sentence(state, await _path(request, state.pool)),
         "first": [],
-        "errors": {},
-        "caret": None,
-        "problem": None,
     }
 
 
@@ -99,13 +62,16 @@ async def _load(request: web.Request, state: JobListState) -> dict[str, Any]:
     answer = await jobs(request).list(asked)
     rows = [presenter.row(job) for job in jobs_of(answer)]
     return {
-        **frame(state, await _path(request, state.pool)),
         "commands": job_commands.for_list(endpoint(request), asked.filter),
         "first": job_commands.for_first(endpoint(request)),
         "rows": rows,
         "total": answer.total_size,
         "pages": state.pages(len(rows), answer.total_size, answer.next_page_token),
     }
+
+
+async def _alone(request: web.Request, state: JobListState) -> object:
+    return await jobs(request).list(admin_pb2.ListRequest(kind=JOB, filter=state.filter, page_size=1))
 
 
 async def known_pools(request: web.Request) -> list[job_pools.Pool]:
@@ -120,30 +86,21 @@ async def _path(request: web.Request, pool: str) -> str:
     return next((one.path for one in await known_pools(request) if one.id == pool), "")
 
 
-async def _list_failed(request: web.Request, state: JobListState, error: CallFailed) -> web.StreamResponse:
-    """A place or an order that there is not leads to where there is something; an expression that is
-    wrong is shown under its box with a caret; anything else in place of the table."""
-    failure = error.failure
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise error
-    elsewhere = await common.recovered(request, failure, state, BASE, order_field="order_by")
-    if elsewhere is not None:
-        return elsewhere
-    values = {**frame(state), "problem": failure}
-    if common.is_invalid(failure) and state.filter:
-        values |= await _mistake(request, state, failure)
-    return await render.page(request, "jobs/list.html", values, status=failures.explain(failure).status)
-
-
-async def _mistake(request: web.Request, state: JobListState, failure: Failure) -> dict[str, Any]:
-    """What the service says of the typed expression alone: the page added more to it."""
-    alone = admin_pb2.ListRequest(kind=JOB, filter=state.filter, page_size=1)
-    told = await common.attempt(jobs(request).list(alone))
-    wrong = told if isinstance(told, Failure) else failure
-    text = failures.by_field(wrong).get("filter", wrong.message)
-    known = isinstance(told, Failure) and wrong.position is not None
-    caret = filters.caret(state.filter, wrong.position or 0) if known else None
-    return {"errors": {"filter": text}, "caret": caret, "problem": None}
+LIST: Final = Listing(
+    template="jobs/list.html",
+    rows="jobs/_rows.html",
+    parts={**SHARED, **ALL, "empty": "jobs/_empty.html"},
+    parse=JobListState.parse,
+    frame=_frame,
+    load=_load,
+    alone=_alone,
+    feeds=lambda request: common.feeds(request, JOBS, JOB),
+    actions=(
+        Action("start", "Start", "jobs.start", "play"),
+        Action("stop", "Stop…", "jobs.stop", "stop"),
+        Action("delete", "Delete…", "jobs.delete", "trash"),
+    ),
+)
 
 
 # --- one job ------------------------------------------------------------------------------------

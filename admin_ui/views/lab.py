@@ -1,4 +1,4 @@
-"""What all pages of a lab share: its namespaces, lists that cannot be shown, and how things are made."""
+"""What all pages of a lab share: its namespaces, and how things are made."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from admin_ui.clients import JUMPSTARTER, Endpoint
 from admin_ui.lab import Lab
 from admin_ui.lab_kinds import CLIENT, DEFAULT_NAMESPACE, LabKind, id_of
 from admin_ui.lab_state import LabState
-from admin_ui.list_state import PAGE_SIZES
-from admin_ui.presenters import failures, filters
 from admin_ui.records import Records
 from admin_ui.views import common
 from shared.pb.roundhouse.admin.v1 import admin_pb2
@@ -41,6 +39,10 @@ class Standing:
     client: str
 
 
+# What the person's standing was found to be.
+STANDING: Final = web.RequestKey("standing", Standing)
+
+
 def lab(request: web.Request) -> Lab:
     return Lab(render.caller(request))
 
@@ -58,9 +60,11 @@ def now() -> datetime:
 
 
 async def standing(request: web.Request) -> Standing:
-    """Raises CallFailed."""
-    found = await lab(request).standing()
-    return Standing(list(found.namespaces), found.client)
+    """Asked once for a request. Raises CallFailed."""
+    if STANDING not in request:
+        found = await lab(request).standing()
+        request[STANDING] = Standing(list(found.namespaces), found.client)
+    return request[STANDING]
 
 
 async def place(request: web.Request, found: Standing, given: str) -> str:
@@ -76,7 +80,7 @@ async def place(request: web.Request, found: Standing, given: str) -> str:
     return found.namespaces[0] if found.namespaces else ""
 
 
-async def settled(request: web.Request, state: S, base: str) -> tuple[S, Standing] | web.Response:
+async def settled(request: web.Request, state: S) -> S | web.StreamResponse:
     """The state with its namespace, or where the address leads that names none. Raises CallFailed."""
     found = await standing(request)
     namespace = await place(request, found, state.namespace)
@@ -85,61 +89,17 @@ async def settled(request: web.Request, state: S, base: str) -> tuple[S, Standin
     if state.namespace or namespace == DEFAULT_NAMESPACE:
         return state.replace(
             namespace=namespace, page_token=state.page_token, trail=state.trail, page=state.page
-        ), found
-    return render.redirect(f"{base}{state.query(namespace=namespace)}")
+        )
+    return render.redirect(f"{request.path}{state.query(namespace=namespace)}")
 
 
-def frame(state: LabState, base: str, found: Standing | None) -> dict[str, Any]:
+def frame(request: web.Request, state: LabState) -> dict[str, Any]:
     """What every list of a lab needs, whatever is in its table."""
+    found = request.get(STANDING)
     known = list(found.namespaces) if found else []
     if state.namespace and state.namespace not in known:
         known.append(state.namespace)
-    return {
-        "base": base,
-        "list": state,
-        "here": f"{base}{state.here()}",
-        "namespaces": known,
-        "own": found.client if found else "",
-        "page_sizes": PAGE_SIZES,
-        "rows": [],
-        "total": 0,
-        "pages": None,
-        "commands": [],
-        "errors": {},
-        "caret": None,
-        "problem": None,
-    }
-
-
-async def list_failed(
-    request: web.Request,
-    error: CallFailed,
-    state: LabState,
-    values: Mapping[str, Any],
-    template: str,
-    fields: Mapping[str, str],
-) -> web.StreamResponse:
-    """A place or an order that there is not leads to where there is something; what is wrong with what
-    was typed is shown under its box, with a caret where the service says where; anything else stands in
-    place of the table. `fields`: the state's field, by the request's field."""
-    failure = error.failure
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise error
-    elsewhere = await common.recovered(request, failure, state, values["base"], order_field="order_by")
-    if elsewhere is not None:
-        return elsewhere
-    shown = {**values, "problem": failure, **mistakes(failure, state, fields)}
-    return await render.page(request, template, shown, status=failures.explain(failure).status)
-
-
-def mistakes(failure: Failure, state: LabState, fields: Mapping[str, str]) -> dict[str, Any]:
-    wrong = failures.by_field(failure)
-    told = {own: wrong[field] for field, own in fields.items() if field in wrong and getattr(state, own)}
-    if not common.is_invalid(failure) or not told:
-        return {}
-    position = failure.position if "filter" in told else None
-    caret = filters.caret(state.filter, position) if position is not None else None
-    return {"errors": told, "caret": caret, "problem": None}
+    return {"namespaces": known, "own": found.client if found else ""}
 
 
 async def client_ids(request: web.Request, namespace: str) -> list[str]:

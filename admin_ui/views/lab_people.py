@@ -14,11 +14,12 @@ from admin_ui.clients import JUMPSTARTER
 from admin_ui.lab import NEWEST
 from admin_ui.lab_kinds import CLIENT, KINDS, LEASE, LabKind, namespace_of, parent_of
 from admin_ui.lab_state import LabState
-from admin_ui.list_state import Column
-from admin_ui.presenters import failures, lab_commands, lab_people
+from admin_ui.list_state import ACTIONS, Column
 from admin_ui.presenters import lab as presenter
+from admin_ui.presenters import lab_commands, lab_people
 from admin_ui.presenters.catalogue import thing
 from admin_ui.views import catalogue, common, lab
+from admin_ui.views.listing import SHARED, Listing
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
 from shared.rpc.client import CallFailed, Failure
@@ -28,12 +29,14 @@ COLUMNS: Final = {
         Column("name", "Client", css="c-name"),
         Column("", "Labels", css="c-labels"),
         Column("create_time", "Made", "desc", css="c-created"),
+        ACTIONS,
     ),
     "access_policy": (
         Column("name", "Access policy", css="c-name"),
         Column("", "Exporters", css="narrow-hide"),
         Column("", "Lets in"),
         Column("create_time", "Made", "desc", css="c-created"),
+        ACTIONS,
     ),
 }
 _THIS_YEAR: Final = ("made this year", 'create_time >= "2026-01-01T00:00:00Z"')
@@ -51,58 +54,20 @@ EXAMPLES: Final = {
 }
 # Leases that a client's page shows.
 SHOWN: Final = 10
-_FIELDS: Final = {"filter": "filter"}
 
 
 def kind_of(request: web.Request) -> LabKind:
     return KINDS[request[render.ROUTE].split(".")[0]]
 
 
-def _base(kind: LabKind) -> str:
-    return f"/{kind.plural}"
-
-
 # --- lists --------------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    kind, state = kind_of(request), LabState.parse(request.query)
-    found = None
-    try:
-        settled = await lab.settled(request, state, _base(kind))
-        if isinstance(settled, web.Response):
-            return settled
-        state, found = settled
-        values = await _load(request, kind, state, found)
-    except CallFailed as error:
-        about = await _about_filter(request, kind, state, error)
-        return await lab.list_failed(
-            request, about, state, _frame(kind, state, found), "lab/people.html", _FIELDS
-        )
-    return await render.page(request, "lab/people.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    kind, state = kind_of(request), LabState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load(request, kind, state, None)
-        return sse.View(
-            parts={
-                "count": render.part(request, "exporters/_count.html", values),
-                "pager": render.part(request, "lab/_pager.html", values),
-                "empty": render.part(request, "lab/_people_empty.html", values),
-            },
-            tables={"rows": render.part(request, "lab/_people_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JUMPSTARTER, kind.kind))
-
-
-def _frame(kind: LabKind, state: LabState, found: lab.Standing | None) -> dict[str, Any]:
+async def _frame(request: web.Request, state: LabState) -> dict[str, Any]:
+    kind = kind_of(request)
     told = f"{kind.titles.lower()} in {state.namespace}"
     return {
-        **lab.frame(state, _base(kind), found),
+        **lab.frame(request, state),
         "kind": kind,
         "columns": COLUMNS[kind.kind],
         "examples": EXAMPLES[kind.kind],
@@ -110,9 +75,8 @@ def _frame(kind: LabKind, state: LabState, found: lab.Standing | None) -> dict[s
     }
 
 
-async def _load(
-    request: web.Request, kind: LabKind, state: LabState, found: lab.Standing | None
-) -> dict[str, Any]:
+async def _load(request: web.Request, state: LabState) -> dict[str, Any]:
+    kind = kind_of(request)
     asked = admin_pb2.ListRequest(
         kind=kind.kind,
         page_size=state.page_size,
@@ -124,7 +88,6 @@ async def _load(
     answer = await lab.records(request).page(asked)
     rows = [lab_people.row(kind.message.FromString(one.body.value)) for one in answer.objects]
     return {
-        **_frame(kind, state, found),
         "rows": rows,
         "total": answer.total_size,
         "pages": state.pages(len(rows), answer.total_size, answer.next_page_token),
@@ -136,19 +99,22 @@ def _within(state: LabState) -> str:
     return f"namespace = {json.dumps(state.namespace, ensure_ascii=False)}"
 
 
-async def _about_filter(
-    request: web.Request, kind: LabKind, state: LabState, error: CallFailed
-) -> CallFailed:
-    """What the service says of the typed filter alone, without what the page added to it."""
-    if not state.filter or "filter" not in failures.by_field(error.failure):
-        return error
-    try:
-        await lab.records(request).page(
-            admin_pb2.ListRequest(kind=kind.kind, filter=state.filter, page_size=1)
-        )
-    except CallFailed as alone:
-        return alone
-    return error
+async def _alone(request: web.Request, state: LabState) -> object:
+    asked = admin_pb2.ListRequest(kind=kind_of(request).kind, filter=state.filter, page_size=1)
+    return await lab.records(request).page(asked)
+
+
+LIST: Final[Listing[LabState]] = Listing(
+    template="lab/people.html",
+    rows="lab/_people_rows.html",
+    parts={**SHARED, "empty": "lab/_people_empty.html"},
+    parse=LabState.parse,
+    settle=lab.settled,
+    frame=_frame,
+    load=_load,
+    alone=_alone,
+    feeds=lambda request: common.feeds(request, JUMPSTARTER, kind_of(request).kind),
+)
 
 
 # --- one of them --------------------------------------------------------------------------------

@@ -13,11 +13,12 @@ from admin_ui.clients import JUMPSTARTER
 from admin_ui.lab import leases_request
 from admin_ui.lab_kinds import EXPORTER, LEASE, namespace_of
 from admin_ui.lab_state import LeaseState
-from admin_ui.list_state import Column
+from admin_ui.list_state import ACTIONS, Column
 from admin_ui.presenters import lab as presenter
 from admin_ui.presenters import lab_commands
 from admin_ui.presenters.catalogue import thing
 from admin_ui.views import catalogue, common, lab
+from admin_ui.views.listing import SHARED, Action, Listing
 from shared.rpc.client import CallFailed, Failure
 
 BASE: Final = "/leases"
@@ -28,57 +29,24 @@ COLUMNS: Final = (
     Column("exporter", "Exporter", css="narrow-hide"),
     Column("", "Time", css="narrow-hide"),
     Column("create_time", "Asked", "desc", css="c-created"),
+    ACTIONS,
 )
 EXAMPLES: Final = (
     ("that asked for a label", "board=rpi4"),
     ("that asked for one of some", "board in (rpi4,imx8)"),
     ("with a tag", "metadata.jumpstarter.dev/build=1234"),
 )
-# The request's fields, and the state's.
-_FIELDS: Final = {"filter": "filter", "tag_filter": "tags", "client": "client", "exporter": "exporter"}
 
 
 # --- the list -----------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    state = LeaseState.parse(request.query)
-    found = None
-    try:
-        settled = await lab.settled(request, state, BASE)
-        if isinstance(settled, web.Response):
-            return settled
-        state, found = settled
-        values = await _load(request, state, found)
-    except CallFailed as error:
-        return await lab.list_failed(request, error, state, _frame(state, found), "leases/list.html", _FIELDS)
-    return await render.page(request, "leases/list.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    state = LeaseState.parse(request.query)
-    found = await lab.standing(request)
-
-    async def look() -> sse.View:
-        values = await _load(request, state, found)
-        return sse.View(
-            parts={
-                name: render.part(request, f"leases/_{name}.html", values)
-                for name in ("count", "pager", "empty", "all")
-            },
-            tables={"rows": render.part(request, "leases/_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JUMPSTARTER, LEASE.kind))
-
-
-def _frame(state: LeaseState, found: lab.Standing | None) -> dict[str, Any]:
+async def _frame(request: web.Request, state: LeaseState) -> dict[str, Any]:
     return {
-        **lab.frame(state, BASE, found),
+        **lab.frame(request, state),
         "columns": COLUMNS,
         "examples": EXAMPLES,
         "sentence": sentence(state),
-        "active": 0,
     }
 
 
@@ -99,17 +67,30 @@ def sentence(state: LeaseState) -> str:
     return " ".join(filter(None, told))
 
 
-async def _load(request: web.Request, state: LeaseState, found: lab.Standing) -> dict[str, Any]:
-    asked = leases_request(state, found.client)
+async def _load(request: web.Request, state: LeaseState) -> dict[str, Any]:
+    asked = leases_request(state, (await lab.standing(request)).client)
     answer = await lab.lab(request).leases(asked)
     rows = [presenter.lease(one, lab.now()) for one in answer.leases]
     return {
-        **_frame(state, found),
         "rows": rows,
         "total": answer.total_size,
         "pages": state.pages(len(rows), answer.total_size, answer.next_page_token),
         "commands": lab_commands.for_leases(lab.endpoint(request), asked),
     }
+
+
+LIST: Final[Listing[LeaseState]] = Listing(
+    template="leases/list.html",
+    rows="leases/_rows.html",
+    parts={**SHARED, "empty": "leases/_empty.html", "all": "leases/_all.html"},
+    parse=LeaseState.parse,
+    settle=lab.settled,
+    frame=_frame,
+    load=_load,
+    feeds=lambda request: common.feeds(request, JUMPSTARTER, LEASE.kind),
+    actions=(Action("release", "Release…", "leases.delete", "restore"),),
+    fields={"filter": "filter", "tag_filter": "tags", "client": "client", "exporter": "exporter"},
+)
 
 
 # --- one lease ----------------------------------------------------------------------------------

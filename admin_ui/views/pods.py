@@ -14,14 +14,15 @@ from aiohttp import web
 
 from admin_ui import render, sse
 from admin_ui.clients import JOBS, PODS, Endpoint
-from admin_ui.list_state import PAGE_SIZES, Column
+from admin_ui.list_state import Column
 from admin_ui.pod_state import CLUSTERS, DEPLOYMENTS, LEVELS, NAMESPACES, SOURCES, PodState
 from admin_ui.pod_state import PODS as ROWS
 from admin_ui.pods import KINDS, POD, Names, Pods, count_request, list_request
-from admin_ui.presenters import failures, filters, pod_commands, pod_query
+from admin_ui.presenters import pod_commands, pod_query
 from admin_ui.presenters import pods as presenter
 from admin_ui.records import Records
 from admin_ui.views import common
+from admin_ui.views.listing import SHARED, Listing
 from shared.pb.roundhouse.pods.v1 import browse_pb2 as pb
 from shared.rpc.client import CallFailed, Failure
 
@@ -61,8 +62,6 @@ COLUMNS: Final = {
         Column("updated_at", "Changed", "desc", css="c-created"),
     ),
 }
-# What the service's field is called in the form.
-_FIELDS: Final = ("query", "filter")
 
 
 def _pods(request: web.Request) -> Pods:
@@ -76,29 +75,9 @@ def _endpoint(request: web.Request) -> Endpoint:
 # --- lists --------------------------------------------------------------------------------------
 
 
-async def list_(request: web.Request) -> web.StreamResponse:
-    state = PodState.parse(request.query)
-    try:
-        values = await _load(request, state)
-    except CallFailed as error:
-        return await _list_failed(request, state, error)
-    return await render.page(request, "pods/list.html", values)
-
-
-async def list_live(request: web.Request) -> web.StreamResponse:
-    state = PodState.parse(request.query)
-
-    async def look() -> sse.View:
-        values = await _load(request, state)
-        return sse.View(
-            parts={
-                name: render.part(request, f"pods/_{name}.html", values)
-                for name in ("count", "levels", "path", "pager", "empty")
-            },
-            tables={"rows": render.part(request, "pods/_rows.html", values)},
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, PODS, *KINDS))
+async def _settled(request: web.Request, state: PodState) -> PodState | web.StreamResponse:
+    """The export calls the filter `query`; an address that does, too, leads to the list's own."""
+    return render.redirect(f"{BASE}{state.here()}") if "query" in request.query else state
 
 
 async def _load(request: web.Request, state: PodState) -> dict[str, Any]:
@@ -118,7 +97,6 @@ async def _load(request: web.Request, state: PodState) -> dict[str, Any]:
         SOURCES: None,
     }
     return {
-        **_frame(request, state),
         **shown,
         "sizes": sizes,
         "total": found.totals.pods,
@@ -141,13 +119,9 @@ async def _rows(request: web.Request, state: PodState) -> dict[str, Any]:
     }
 
 
-def _frame(request: web.Request, state: PodState) -> dict[str, Any]:
-    """What a list's page needs, whatever is in its table."""
+async def _frame(request: web.Request, state: PodState) -> dict[str, Any]:
     rest = pod_query.without(state.filter, pod_query.DRILL)
     return {
-        "base": BASE,
-        "list": state,
-        "here": f"{BASE}{state.here()}",
         "columns": COLUMNS[state.by],
         "levels": LEVELS,
         "sizes": dict.fromkeys(LEVELS),
@@ -157,39 +131,26 @@ def _frame(request: web.Request, state: PodState) -> dict[str, Any]:
         "ignored": pod_query.ignored(state.filter),
         "labels": pod_query.LABELS,
         "examples": pod_query.EXAMPLES,
-        "page_sizes": PAGE_SIZES,
-        "rows": [],
-        "total": 0,
-        "pages": None,
         "path": [],
-        "commands": [],
         "filling": pod_commands.to_fill(_endpoint(request)),
-        "errors": {},
-        "caret": None,
-        "problem": None,
     }
 
 
-async def _list_failed(request: web.Request, state: PodState, error: CallFailed) -> web.StreamResponse:
-    """A place or an order that there is not leads to where there is something; a value that is wrong
-    is shown under the box with a caret; anything else in place of the table."""
-    failure = error.failure
-    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        raise error
-    elsewhere = await common.recovered(request, failure, state, BASE, order_field="order_by")
-    if elsewhere is not None:
-        return elsewhere
-    values = {**_frame(request, state), "problem": failure, **_mistake(failure, state)}
-    return await render.page(request, "pods/list.html", values, status=failures.explain(failure).status)
-
-
-def _mistake(failure: Failure, state: PodState) -> dict[str, Any]:
-    wrong = failures.by_field(failure)
-    told = next((wrong[field] for field in _FIELDS if field in wrong), "")
-    if not common.is_invalid(failure) or not told or not state.filter:
-        return {}
-    caret = filters.caret(state.filter, failure.position) if failure.position is not None else None
-    return {"errors": {"filter": told}, "caret": caret, "problem": None}
+LIST: Final = Listing(
+    template="pods/list.html",
+    rows="pods/_rows.html",
+    parts={
+        **SHARED,
+        **{name: f"pods/_{name}.html" for name in ("levels", "path", "empty")},
+    },
+    parse=PodState.parse,
+    settle=_settled,
+    frame=_frame,
+    load=_load,
+    feeds=lambda request: common.feeds(request, PODS, *KINDS),
+    # What the service's methods call the filter.
+    fields={"query": "filter", "filter": "filter"},
+)
 
 
 # --- the export ---------------------------------------------------------------------------------
