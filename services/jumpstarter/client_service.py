@@ -104,7 +104,7 @@ class ClientService:
         name = request.lease.name
         namespace, _ = LEASES.parse(name, "lease.name")
         caller = await self._callers.client(call, namespace)
-        change = lease_update.update(request, caller.name, self._is_client)
+        change = lease_update.update(request, caller.name)
         return self._public(await self._engine.update(name, change, call.author("lease:update")))
 
     async def DeleteLease(self, request: client_pb2.DeleteLeaseRequest, call: Call) -> Empty:
@@ -122,9 +122,6 @@ class ClientService:
         caller = await self._callers.client(call, names.parse_parent(request.parent))
         text, token = await self._tokens.issue(caller.client, call)
         return client_pb2.RotateTokenResponse(token=text, expiry=token.expire_time)
-
-    def _is_client(self, name: str) -> bool:
-        return self._engine.lab.client(name) is not None
 
     def _public(self, found: pb.Lease) -> client_pb2.Lease:
         return lease.public(found, self._engine.now(), self._labels.deprecated)

@@ -8,7 +8,7 @@ from typing import Final
 from services.jumpstarter import lease_times
 from services.jumpstarter.lease import set_times
 from services.jumpstarter.names import CLIENTS, namespace_of
-from shared.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
+from shared.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 
@@ -17,10 +17,10 @@ Change = Callable[[pb.Lease], None]
 FIELDS: Final = (*lease_times.FIELDS, "client")
 
 
-def update(request: client_pb2.UpdateLeaseRequest, caller: str, is_client: Callable[[str], bool]) -> Change:
+def update(request: client_pb2.UpdateLeaseRequest, caller: str) -> Change:
     """What `request` of the client `caller` does to its lease. Raises InvalidArgument for what is
-    wrong with the request alone; the change raises PermissionDenied, FailedPrecondition, NotFound and
-    InvalidArgument."""
+    wrong with the request alone; the change raises PermissionDenied, FailedPrecondition and
+    InvalidArgument. That the new owner exists is for the engine to see."""
     fields = _fields(request)
     given = lease_times.given(request.lease)
     times: dict[str, int | None] = {field: given[field] for field in lease_times.FIELDS if field in fields}
@@ -31,7 +31,7 @@ def update(request: client_pb2.UpdateLeaseRequest, caller: str, is_client: Calla
     def change(lease: pb.Lease) -> None:
         _check_owner(lease, caller, "update")
         if heir:
-            _check_transfer(lease, heir, is_client)
+            _check_transfer(lease, heir)
         if times:
             if lease.ended:
                 raise _unfit(lease, "has ended: its times cannot be changed any more")
@@ -72,7 +72,7 @@ def _check_owner(lease: pb.Lease, caller: str, verb: str) -> None:
         )
 
 
-def _check_transfer(lease: pb.Lease, heir: str, is_client: Callable[[str], bool]) -> None:
+def _check_transfer(lease: pb.Lease, heir: str) -> None:
     if namespace_of(heir) != lease.namespace:
         raise InvalidArgument.at(
             "lease.client", f"{heir!r} is of another namespace than the lease, {lease.namespace!r}"
@@ -81,8 +81,6 @@ def _check_transfer(lease: pb.Lease, heir: str, is_client: Callable[[str], bool]
         raise _unfit(lease, "has ended: it cannot be transferred")
     if not lease.exporter:
         raise _unfit(lease, "has no exporter yet: it cannot be transferred")
-    if not is_client(heir):
-        raise NotFound(f"client {heir!r} not found", kind="client", name=heir)
 
 
 def _unfit(lease: pb.Lease, text: str) -> FailedPrecondition:
