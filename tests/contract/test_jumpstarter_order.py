@@ -185,15 +185,36 @@ async def test_time_that_passes_while_a_lease_is_made_lets_it_not_overtake_one_t
             assert await holder(store, f"e{ticks}") == first, (ticks, places)
 
 
-async def test_a_client_that_is_removed_meanwhile_gets_no_lease() -> None:
-    async with started() as (store, _, (process,)):
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_client_that_is_removed_meanwhile_gets_no_lease(later: bool) -> None:
+    async with started() as (store, clock, (process,)):
         await ann(process)
         await exporter(process, "e1")
+        lease = wanted("mine")
+        if later:
+            lease.begin_time.FromNanoseconds(clock.now + 60 * SECOND)
         process.line.meanwhile = lambda: process.collections[kinds.CLIENT].delete(ANN, BY)
         with pytest.raises(NotFound, match="clients/ann"):
-            await process.engine.create(wanted("mine"), BY)
+            await process.engine.create(lease, BY)
         assert await store.get(kinds.LEASE, name("leases", "mine")) is None
         assert await holder(store, "e1") == ""
+
+
+async def test_a_client_that_is_removed_meanwhile_is_handed_no_lease() -> None:
+    async with started() as (store, _, (process,)):
+        await ann(process)
+        bob = name("clients", "bob")
+        await process.collections[kinds.CLIENT].create(pb.Client(name=bob), BY)
+        await exporter(process, "e1")
+        await process.engine.create(wanted("mine"), BY)
+
+        def hand_over(lease: pb.Lease) -> None:
+            lease.client = bob
+
+        process.line.meanwhile = lambda: process.collections[kinds.CLIENT].delete(bob, BY)
+        with pytest.raises(NotFound, match="clients/bob"):
+            await process.engine.update(name("leases", "mine"), hand_over, BY)
+        assert (await stored(store, "mine")).client == ANN
 
 
 async def test_a_policy_that_is_made_meanwhile_holds() -> None:
