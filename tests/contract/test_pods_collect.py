@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,8 @@ from services.pods.collect.credentials import Credentials
 from services.pods.collect.feed import Push
 from services.pods.collect.kubernetes import Busy, KubernetesApi
 from services.pods.collect.owners import Owners
+from services.pods.collect.probes import probed
+from services.pods.collect.state import State
 from services.pods.feed_service import PodFeedService
 from shared.cli.yard import load
 from shared.errors import ApiError, FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
@@ -31,6 +34,7 @@ from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as feed
 from shared.pb.roundhouse.pods.v1.pods_pb2 import Deployment
 from shared.pb.storage.pod_pb2 import Pod
 from shared.rpc.client import CallFailed, Client
+from shared.service.config import Config
 from tests import kube_apiserver
 from tests.contract.pods_yard import Yard, event, opened
 from tests.kubernetes_server import Fault, kubeconfig
@@ -118,7 +122,7 @@ async def collecting(
     **options: Any,
 ) -> AsyncIterator[Cluster]:
     async with api(cluster, folder, **options) as reading:
-        found = await reached("test", id, reading, soon)
+        found = await reached(State("test"), id, reading, soon)
         task = asyncio.create_task(
             found.run(connect or (lambda: Client(yard.service.target, token=yard.service.tokens["admin"])))
         )
@@ -461,6 +465,89 @@ async def test_a_server_in_trouble_is_asked_again(
             await same(again, yard)
 
 
+async def test_it_tells_how_it_fares(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
+    """On a port of its own, if it has one: each cluster, what is wrong with it, and what was fed."""
+    states = [State("test"), State("other")]
+    config = Config.load({}, data=tmp_path, http_port="0")
+
+    async def answer(path: str) -> tuple[int, str]:
+        async with yard.http.get(f"http://127.0.0.1:{port}{path}") as got:
+            return got.status, await got.text()
+
+    async def checks() -> dict[str, str]:
+        status, text = await answer("/readyz")
+        found: dict[str, str] = json.loads(text)["checks"]
+        assert status == (200 if set(found.values()) == {"ok"} else 503)
+        return found
+
+    async def numbers() -> dict[str, float]:
+        lines = (await answer("/metrics"))[1].splitlines()
+        pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("roundhouse_collector_")]
+        return {name.removeprefix("roundhouse_collector_"): float(value) for name, value in pairs}
+
+    async def until(feed: str) -> None:
+        async def told() -> bool:
+            return feed in (await checks())["cluster test"]
+
+        await eventually(told)
+
+    await web(cluster)
+    async with probed(config, states) as (health, port), api(cluster, tmp_path) as reading:
+        assert (await answer("/healthz"))[0] == 200 and (await answer("/other"))[0] == 404
+        assert (await answer("/readyz"))[0] == 503
+        health.serving = True
+        waiting = "feed: not all is listed yet"
+        assert await checks() == {"serving": "ok", "cluster test": waiting, "cluster other": waiting}
+        assert not any(name.startswith("heard") for name in await numbers())
+        found = await reached(states[0], ID, reading, soon)
+        token = yard.service.tokens["admin"]
+        task = asyncio.create_task(found.run(lambda: Client(yard.service.target, token=token)))
+        try:
+            await until("ok")
+            assert states[1].well is False
+            began = await numbers()
+            assert began['following{cluster="test"}'] == 1 and began['following{cluster="other"}'] == 0
+            assert began['starts_total{cluster="test"}'] == 1
+            fed = {"stored": 3, "unchanged": 0, "removed": 0, "refused": 0}
+            assert fed == {r: began[f'fed_total{{cluster="test",result="{r}"}}'] for r in fed}
+            # One more over the stream that follows, and one less; what else is told of it changes nothing.
+            extra = await cluster.create(pod("extra", "shop"))
+            await same(cluster, yard)
+            await cluster.delete(extra)
+
+            async def removed() -> bool:
+                now = await numbers()
+                return [now[f'fed_total{{cluster="test",result="{r}"}}'] for r in ("stored", "removed")] == [
+                    4,
+                    1,
+                ]
+
+            await eventually(removed)
+            # The cluster's server is in trouble, and then it is not.
+            cluster.server.faults.append(
+                Fault(lambda request: "/pods" in request.path, times=1000, status=503)
+            )
+            cluster.server.cut()
+            await until("/api/v1/pods: ")
+            assert (await numbers())['following{cluster="test"}'] == 0
+            cluster.server.faults.clear()
+            await until("ok")
+            after = await numbers()
+            assert after['following{cluster="test"}'] == 1 and after['starts_total{cluster="test"}'] == 1
+            assert (
+                after['heard_timestamp_seconds{cluster="test"}']
+                > began['heard_timestamp_seconds{cluster="test"}']
+            )
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_without_the_setting_it_has_no_port(tmp_path: Path) -> None:
+    async with probed(Config.load({}, data=tmp_path), [State("test")]) as (_, port):
+        assert port is None
+
+
 @asynccontextmanager
 async def kube_again(cluster: Kube) -> AsyncIterator[Kube]:
     """The same cluster, called past its troubles."""
@@ -590,7 +677,7 @@ async def test_two_clusters_with_the_same_pods(yard: Yard, tmp_path: Path) -> No
 @ANYWHERE
 async def test_the_cluster_is_known_by_its_system_namespace(cluster: Kube, tmp_path: Path) -> None:
     async with api(cluster, tmp_path) as reading:
-        found = await reached("test", "", reading)
+        found = await reached(State("test"), "", reading)
     system = next(o for o in await cluster.objects("Namespace") if o["metadata"]["name"] == "kube-system")
     assert found.id == system["metadata"]["uid"]
     assert found.source == f"kubernetes:{found.id}"
@@ -601,25 +688,25 @@ async def test_a_missing_permission_is_named(cluster: Kube, tmp_path: Path, verb
     cluster.server.forbidden.add((verb, "replicasets"))
     async with api(cluster, tmp_path) as reading:
         with pytest.raises(PermissionDenied, match=rf"'test'.*cannot {verb} resource \"replicasets\""):
-            await reached("test", "", reading)
+            await reached(State("test"), "", reading)
 
 
 async def test_a_token_that_is_not_accepted(cluster: Kube, tmp_path: Path) -> None:
     async with api(cluster, tmp_path, token="wrong") as reading:
         with pytest.raises(Unauthenticated, match="does not accept the credentials"):
-            await reached("test", "", reading)
+            await reached(State("test"), "", reading)
 
 
 async def test_nobody_listens(cluster: Kube, tmp_path: Path) -> None:
     await cluster.server.stop()
     async with api(cluster, tmp_path) as reading:
         with pytest.raises(Unavailable, match=r"no answer from http://127.0.0.1:\d+/api/v1/namespaces"):
-            await reached("test", "", reading)
+            await reached(State("test"), "", reading)
 
 
 async def test_a_pods_service_that_refuses_the_token(cluster: Kube, yard: Yard, tmp_path: Path) -> None:
     async with api(cluster, tmp_path) as reading:
-        found = await reached("test", ID, reading, soon)
+        found = await reached(State("test"), ID, reading, soon)
         for token, code in (("nonsense", "UNAUTHENTICATED"), (yard.service.tokens["viewer"], "PERMISSION")):
             with pytest.raises(CallFailed, match=code):
                 await found.run(lambda token=token: Client(yard.service.target, token=token))  # type: ignore[misc]

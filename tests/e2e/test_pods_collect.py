@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 
@@ -107,6 +109,14 @@ async def export(target: str, token: str) -> dict[str, Any]:
         return shown([one.pod async for one in answers])
 
 
+async def answer(port: int, path: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}{path}") as got,
+    ):
+        return got.status, await got.text()
+
+
 async def test_a_collector_outlives_the_service_and_itself(cluster: Kube, tmp_path: Path) -> None:
     data = tmp_path / "data"
     config = str(kubeconfig(tmp_path, prod=cluster.url, other="http://127.0.0.1:9"))
@@ -122,13 +132,26 @@ async def test_a_collector_outlives_the_service_and_itself(cluster: Kube, tmp_pa
             except grpc.aio.AioRpcError:
                 return False
 
-        async with collector(data, service.target, "--kubeconfig", config) as first:
+        options = ("--kubeconfig", config)
+        async with collector(data, service.target, *options, http_port="0") as first:
             ready = await first.until("ready")
             assert ready["clusters"].keys() == {"prod"}
+
+            async def is_ready(*, wanted: int) -> bool:
+                status, text = await answer(ready["http"], "/readyz")
+                return status == wanted and (status == 200 or "feed: " in text)
+
             await eventually(same)
+            await eventually(lambda: is_ready(wanted=200))
+            _, text = await answer(ready["http"], "/metrics")
+            names = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+            known = (process.ROOT / "docs" / "operating.md").read_text()
+            assert len(names) >= 5
+            assert {name for name in names if not name.startswith("process_") and name not in known} == set()
             await service.end(signal.SIGKILL)
             gone = await cluster.create(pod("meanwhile", "shop"))
             await first.until("feeding broke; starting over")
+            await eventually(lambda: is_ready(wanted=503))
             async with process.started("pods", data, **ports) as again:
                 await eventually(same)
                 assert await first.end() == 0
@@ -142,6 +165,15 @@ async def test_a_collector_outlives_the_service_and_itself(cluster: Kube, tmp_pa
                     await eventually(same)
                     assert await second.end() == 0
                 assert await again.end(signal.SIGTERM) == 0
+
+
+async def test_a_port_that_is_taken_is_named(cluster: Kube, tmp_path: Path) -> None:
+    config = str(kubeconfig(tmp_path, prod=cluster.url))
+    taken = cluster.url.rpartition(":")[2]
+    async with collector(tmp_path, "127.0.0.1:9", "--kubeconfig", config, http_port=taken) as found:
+        assert await found.ended() == 1
+        (said,) = found.said
+        assert said["event"].startswith("cannot start: ") and taken in said["event"]
 
 
 async def test_without_the_optional_package_it_says_how_to_get_it(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import uvloop
 from services.pods.collect.cluster import Cluster, reached
 from services.pods.collect.credentials import Credentials
 from services.pods.collect.kubernetes import KubernetesApi
+from services.pods.collect.probes import probed
+from services.pods.collect.state import State
 from services.pods.faults import cluster_id
 from shared.cli.yard import CommandError, Yard, where
 from shared.errors import ApiError, FailedPrecondition, InvalidArgument
@@ -52,12 +54,15 @@ def main() -> None:
 @click.option("--kubeconfig", default="", metavar="FILE", help="[default: KUBECONFIG, ~/.kube/config]")
 @where
 def kubernetes(yard: Yard, clusters: Sequence[str], ids: Sequence[str], kubeconfig: str) -> None:
-    """Pods, and what they belong to, of Kubernetes clusters: all that there is, then all that changes."""
+    """Pods, and what they belong to, of Kubernetes clusters: all that there is, then all that changes.
+
+    ROUNDHOUSE_HTTP_PORT gives it a port with /healthz, /readyz and /metrics.
+    """
     logs.configure("collector", form=yard.config.log_format, level=yard.config.log_level)
     try:
         credentials = wanted(clusters, kubeconfig)
         uvloop.run(_until_stopped(partial(collect, yard, credentials, given_ids(ids, credentials))))
-    except (ApiError, CallFailed) as error:
+    except (ApiError, CallFailed, OSError) as error:
         log.error("cannot start: %s", error)
         sys.exit(1)
 
@@ -111,16 +116,20 @@ async def _until_stopped(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def collect(yard: Yard, credentials: dict[str, Credentials], ids: dict[str, str]) -> None:
-    """Until it is cancelled. Raises ApiError and CallFailed when it cannot start."""
+    """Until it is cancelled. Raises ApiError, CallFailed and OSError when it cannot start."""
+    states = {name: State(name) for name in credentials}
     async with AsyncExitStack() as stack:
+        health, port = await stack.enter_async_context(probed(yard.config, states.values()))
         found: list[Cluster] = []
         for name, one in credentials.items():
             api = await stack.enter_async_context(KubernetesApi(one.client))
-            found.append(await reached(name, ids.get(name, ""), api))
+            found.append(await reached(states[name], ids.get(name, ""), api))
         twice = {one.id for one in found if sum(one.id == other.id for other in found) > 1}
         if twice:
             raise FailedPrecondition(f"two clusters have the id {', '.join(sorted(twice))}; see --cluster-id")
-        log.info("ready", extra={"clusters": {one.name: one.id for one in found}})
+        health.serving = True
+        ports = {"http": port} if port is not None else {}
+        log.info("ready", extra={"clusters": {one.name: one.id for one in found}, **ports})
         running = [asyncio.create_task(one.run(partial(_connect, yard))) for one in found]
         try:
             await asyncio.gather(*running)

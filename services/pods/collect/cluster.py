@@ -17,6 +17,7 @@ from services.pods.collect.mapping import uid
 from services.pods.collect.owners import Owners
 from services.pods.collect.reflector import Reflector, Sink
 from services.pods.collect.sinks import Moved, Namespaces, OwnersOf, Pods
+from services.pods.collect.state import FEED, State
 from services.pods.faults import cluster_id
 from shared.errors import ApiError, FailedPrecondition
 from shared.rpc.client import CallFailed, Client
@@ -28,13 +29,18 @@ Backoffs = Callable[[], Backoff]
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that can be reached. `paths`: of each kind, as its server has it."""
+    """A cluster that can be reached. `paths`: of each kind, as its server has it. `state` is told how it
+    fares."""
 
-    name: str
+    state: State
     id: str
     api: KubernetesApi
     paths: Mapping[str, str]
     backoffs: Backoffs = Backoff
+
+    @property
+    def name(self) -> str:
+        return self.state.name
 
     @property
     def source(self) -> str:
@@ -49,15 +55,17 @@ class Cluster:
         while True:
             try:
                 async with connect() as client:
-                    session = _Session(self, Feed(client, self.id, self.source), backoff)
+                    session = _Session(self, Feed(client, self.id, self.source, self.state), backoff)
                     await session.begin()
                     fed = True
                     await session.run()
             except Moved:
+                self.state.fails(FEED, "owners have changed: listing anew")
                 log.info("owners have changed; listing anew", extra={"cluster": self.name})
             except (CallFailed, ApiError) as error:
                 if not fed and (isinstance(error, ApiError) or lasting(error.failure)):
                     raise
+                self.state.fails(FEED, str(error))
                 log.warning("feeding broke; starting over", extra={"cluster": self.name, "error": str(error)})
             await backoff.wait()
 
@@ -107,6 +115,7 @@ class _Session:
             await self._inventory.forget_others()
             self._backoff.reset()
             group.create_task(self._inventory.run())
+            self._cluster.state.follows()
             log.info("following", extra={"cluster": self._cluster.name, "id": self._cluster.id})
 
     def _path(self, kind: str) -> str:
@@ -114,13 +123,13 @@ class _Session:
 
     def _reflector(self, kind: str, sink: Sink) -> Reflector:
         cluster = self._cluster
-        about = {"cluster": cluster.name}
-        return Reflector(cluster.api, self._path(kind), sink, cluster.backoffs(), about)
+        return Reflector(cluster.api, self._path(kind), sink, cluster.backoffs(), cluster.state)
 
 
-async def reached(name: str, given_id: str, api: KubernetesApi, backoffs: Backoffs = Backoff) -> Cluster:
+async def reached(state: State, given_id: str, api: KubernetesApi, backoffs: Backoffs = Backoff) -> Cluster:
     """The cluster, once its server has let us list all that we need. Raises ApiError that says what is
     missing."""
+    name = state.name
     try:
         id = cluster_id(given_id or uid(await api.get(resources.SYSTEM)), "cluster id")
         paths = {resource.kind: await served(api, resource) for resource in resources.ALL}
@@ -133,7 +142,7 @@ async def reached(name: str, given_id: str, api: KubernetesApi, backoffs: Backof
             log.warning("the cluster has no such objects", extra={"cluster": name, "kind": kind})
     if not paths[resources.POD.kind]:
         raise FailedPrecondition(f"cluster {name!r}: its server knows no pods")
-    return Cluster(name, id, api, paths, backoffs)
+    return Cluster(state, id, api, paths, backoffs)
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

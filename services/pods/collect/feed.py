@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import grpc
 
+from services.pods.collect.state import State
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as pb
@@ -25,8 +26,10 @@ _PAGE: Final = 1000
 class Feed:
     """All methods raise CallFailed."""
 
-    def __init__(self, client: Client, cluster_id: str, source: str) -> None:
+    def __init__(self, client: Client, cluster_id: str, source: str, state: State) -> None:
+        """`state` counts what was fed."""
         self._client = client
+        self._state = state
         self._stub: Any = PodFeedServiceStub(client.channel)
         self.cluster_id = cluster_id
         self.source = source
@@ -62,25 +65,28 @@ class Feed:
                 async for pod in pods:
                     await call.write(pb.SyncItem(pod=pod))
                 await call.done_writing()
-            return await call
+            result: pb.SyncResult = await call
         except grpc.RpcError as error:
             raise self._failed(error) from error
         finally:
             call.cancel()
+        self._state.feeds(result)
+        return result
 
     def _failed(self, error: grpc.RpcError) -> CallFailed:
         return CallFailed(failure_of(error), self._client.target)
 
     def push(self) -> Push:
-        return Push(self._stub, self._client, self.source)
+        return Push(self._stub, self._client, self.source, self._state)
 
 
 class Push:
     """One stream of events after the other. `run` beside `send`: it tells when a stream breaks, and of
     what was sent since the last `drain` nobody knows then whether it was stored."""
 
-    def __init__(self, stub: Any, client: Client, source: str) -> None:
+    def __init__(self, stub: Any, client: Client, source: str, state: State) -> None:
         self._stub = stub
+        self._state = state
         self._client = client
         self._source = source
         self._call: Any = None
@@ -126,13 +132,14 @@ class Push:
                 raise AssertionError("a stream that takes nothing has failed") from None
 
     async def _read(self, call: Any) -> None:
-        refused = 0
+        before = pb.PushResult()
         try:
             # grpc-stubs lacks the name.
             while (result := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-                if result.refused > refused:
+                if result.refused > before.refused:
                     tell_refused(result.refusals, result.refused, self._source)
-                    refused = result.refused
+                self._state.feeds(result, before)
+                before = result
             if not self._draining:
                 raise self._broke(Failure(grpc.StatusCode.UNAVAILABLE, "the stream ended"))
         except grpc.RpcError as error:

@@ -125,11 +125,14 @@ class KubernetesApi:
             if not more:
                 return
 
-    async def watch(self, path: str, version: str) -> AsyncGenerator[Event, None]:
+    async def watch(
+        self, path: str, version: str, *, opened: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Event, None]:
         """What happens after `version`, until the server ends it, as it does every few minutes. An event
-        that is cut off does not come."""
+        that is cut off does not come. `opened` is called when the server has begun."""
         splitter = Splitter()
         async with self._watching(path, version) as answer:
+            opened()
             async for chunk in answer.content.iter_any():
                 for _, line in splitter.feed(chunk):
                     yield _event(line)

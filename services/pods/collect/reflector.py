@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from services.pods.collect.backoff import Backoff
 from services.pods.collect.kubernetes import Busy, Event, Expired, KubernetesApi
 from services.pods.collect.mapping import Object
+from services.pods.collect.state import State
 from shared.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,13 @@ class Reflector:
     """Runs until it is cancelled, or its sink raises something other than ApiError. Whatever is wrong
     with the cluster's API is logged and tried again."""
 
-    def __init__(
-        self, api: KubernetesApi, path: str, sink: Sink, backoff: Backoff, about: dict[str, str]
-    ) -> None:
-        """`about`: what log entries say of where this is."""
+    def __init__(self, api: KubernetesApi, path: str, sink: Sink, backoff: Backoff, state: State) -> None:
         self._api = api
         self._path = path
         self._sink = sink
         self._backoff = backoff
-        self._about = {**about, "path": path}
+        self._state = state
+        self._about = {"cluster": state.name, "path": path}
         self._version = ""
         self._page = 0
         self.listed = asyncio.Event()
@@ -74,6 +73,7 @@ class Reflector:
         async with aclosing(self._api.pages(self._path, size=self._page)) as pages:
             async for page in pages:
                 self._version = page.version
+                self._heard()
                 for item in page.items:
                     yield item
 
@@ -82,7 +82,8 @@ class Reflector:
         while True:
             began, seen = time.monotonic(), self._version
             try:
-                async with aclosing(self._api.watch(self._path, self._version)) as events:
+                watch = self._api.watch(self._path, self._version, opened=self._heard)
+                async with aclosing(watch) as events:
                     async for event in events:
                         await self._take(event)
             except Expired:
@@ -93,7 +94,11 @@ class Reflector:
                 if self._version == seen and time.monotonic() - began < _SHORT:
                     await self._backoff.wait()
 
+    def _heard(self) -> None:
+        self._state.hears(self._path)
+
     async def _take(self, event: Event) -> None:
+        self._heard()
         if event.type in _CHANGES:
             await self._sink.changed(event)
         self._version = event.version or self._version
@@ -101,4 +106,5 @@ class Reflector:
 
     async def _wait(self, error: ApiError, what: str) -> None:
         log.warning(what, extra={**self._about, "error": error.message})
+        self._state.fails(self._path, error.message)
         await self._backoff.wait(error.seconds if isinstance(error, Busy) else 0.0)
