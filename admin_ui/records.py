@@ -11,13 +11,14 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from admin_ui.clients import JOBS, JUMPSTARTER, PODS, Caller
+from admin_ui.clients import Caller
 from admin_ui.presenters import history
 from admin_ui.presenters.history import Entry
 from admin_ui.session import Person
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import CallFailed, Failure, failure_of
+from shared.service.steps import STEPS
 
 M = TypeVar("M", bound=Message)
 # Seconds that a manifest may take: thousands of objects are one commit.
@@ -27,13 +28,6 @@ VERSIONS: Final = 50
 # Names that one filter holds: it may be 8 KiB.
 _SOME: Final = 40
 ACCESS_STORE: Final = "access"
-# What is written without anybody's doing: each step of each pod, and the copy of it; how each exporter is.
-# In a busy minute these are thousands, among which nobody would find what people did.
-STEPS: Final = {
-    JUMPSTARTER: ("grpc:exporter:report_status",),
-    JOBS: ("controller:job:reconcile",),
-    PODS: ("pods-service:jobs:follow",),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ from admin_ui.pipelines import KIND, Pipelines
 from admin_ui.pods import POD
 from admin_ui.presenters import failures, history
 from admin_ui.presenters.history import Entry
-from admin_ui.records import ACCESS_STORE, STEPS, Records
+from admin_ui.records import ACCESS_STORE, Records
 from admin_ui.views import common
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc.client import CallFailed
+from shared.service.steps import STEPS
 
 FILTERS: Final = ("subject", "kind", "name")
 # The kinds whose writes an open trail follows, by service.

@@ -13,11 +13,12 @@ from shared.admin.plan import Plan, Planner
 from shared.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
 from shared.query import page_token
-from shared.query.ast import EVERYTHING
+from shared.query.ast import EVERYTHING, And, Node
+from shared.query.dialects import selector
 from shared.query.evaluate import compile
 from shared.query.pushdown import narrow
 from shared.resource.collection import Collection, PageRequest
-from shared.resource.definition import CLAIM
+from shared.resource.definition import CLAIM, Definition
 from shared.rpc.method import Call
 from shared.storage.errors import Compacted, Conflict, Exists
 from shared.storage.port import AuditEntry, Author, Check, Query, Store
@@ -35,6 +36,8 @@ _AUDIT_BATCH: Final = 500
 _AUDIT_READS: Final = 40
 # Each of them is a comparison for each commit that is looked at.
 _EXCLUDED: Final = 50
+# Where kinds have their labels, those that have any.
+_LABELS: Final = ("labels", "metadata.labels")
 
 
 class AdminService:
@@ -86,9 +89,11 @@ class AdminService:
         collection = self._collection(request.kind)
         definition = collection.definition
         allowed = scope.of(definition, call.identity)
-        filter = allowed.within(definition.parse_filter(request.filter))
+        filter = allowed.within(_wanted(definition, request))
         ordering = definition.ordering(request.order_by)
-        query = page_token.fingerprint(definition.kind, request.filter, str(ordering), allowed.text)
+        query = page_token.fingerprint(
+            definition.kind, request.filter, request.selector, str(ordering), allowed.text
+        )
         cursor = None
         if request.page_token:
             payload = page_token.decode(request.page_token, _LIST_KEYS)
@@ -262,14 +267,14 @@ class AdminService:
             raise InvalidArgument.at("from_now", "cannot be combined with resume_token")
         namespaces = call.identity.namespaces
         allowed = scope.of(definition, call.identity)
-        filter = allowed.within(definition.parse_filter(request.filter))
+        filter = allowed.within(_wanted(definition, request))
         test = compile(filter, definition.schema)
         watch = Watch(
             self._store,
             self._tailer,
             Query(definition.kind, where=narrow(filter, definition.schema).conditions),
             (lambda body: True) if filter == EVERYTHING else (lambda body: test(definition.parse(body))),
-            page_token.fingerprint("watch", definition.kind, request.filter, allowed.text),
+            page_token.fingerprint("watch", definition.kind, request.filter, request.selector, allowed.text),
         )
         async with aclosing(watch.run(Start(request.resume_token, now=request.from_now))) as chunks:
             async for chunk in chunks:
@@ -298,6 +303,19 @@ class AdminService:
             known = ", ".join(sorted(self._collections))
             raise InvalidArgument.at(parameter, f"{kind!r} is no kind of this service; it has {known}")
         return found
+
+
+def _wanted(definition: Definition, request: pb.ListRequest | pb.WatchRequest) -> Node:
+    """What meets the filter and the selector. Raises InvalidArgument."""
+    filter = definition.parse_filter(request.filter)
+    if not request.selector:
+        return filter
+    for path in _LABELS:
+        field = definition.schema.find(path)
+        if field is not None and field.type == "map":
+            chosen = selector.parse(request.selector, parameter="selector").node(path)
+            return chosen if filter == EVERYTHING else And((filter, chosen))
+    raise InvalidArgument.at("selector", f"{definition.plural} have no labels to choose by; use filter")
 
 
 def _named(name: str) -> str:

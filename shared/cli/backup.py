@@ -11,7 +11,8 @@ from typing import Final
 
 import click
 
-from shared.cli.yard import TOKEN_FILE, CommandError, load
+from shared.cli import lock
+from shared.cli.yard import TOKEN_FILE, CommandError, Yard, where
 
 # Beside the databases: without the keys no token in them is good any more.
 _FOLDERS: Final = ("keys", "tls")
@@ -19,14 +20,16 @@ _FOLDERS: Final = ("keys", "tls")
 
 @click.command("backup")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Folder that `up` keeps its data in.")
-def backup(folder: Path, data: Path | None) -> None:
+@where
+def backup(yard: Yard, folder: Path) -> None:
     """Copy the databases, keys and tokens to DIR, which must be new or empty.
 
     Services may go on writing: each database is copied as of one moment. To restore, stop
     everything and start with `--data DIR`, or copy DIR to where the data was.
+
+    The files alone are read, so that no token is needed. With --base-port the data must not be that
+    of an `up` elsewhere.
     """
-    yard = load(data=data, base_port=None)
     store = yard.config.store
     if store != "sqlite":
         kind = store.partition(":")[0]
@@ -34,6 +37,7 @@ def backup(folder: Path, data: Path | None) -> None:
             f"the store is {kind}, not sqlite; use its own tools (for MongoDB: mongodump --oplog)"
         )
     source = yard.config.data
+    _check_port(source, click.get_current_context().params["base_port"])
     databases = sorted(source.glob("*.db"))
     if not databases:
         raise CommandError(f"{source} holds no databases; name the data folder with --data")
@@ -50,6 +54,16 @@ def backup(folder: Path, data: Path | None) -> None:
     if (source / TOKEN_FILE).is_file():
         shutil.copy2(source / TOKEN_FILE, folder / TOKEN_FILE)
         click.echo(TOKEN_FILE)
+
+
+def _check_port(source: Path, wanted: int | None) -> None:
+    """Who names a port means the suite that is there. Raises CommandError for another one's data."""
+    note = lock.read(source / "run")
+    if wanted is not None and note is not None and note.base_port != wanted:
+        raise CommandError(
+            f"{source} is the data of the `up` at base port {note.base_port}, not {wanted}; "
+            f"name the folder of the one at {wanted} with --data"
+        )
 
 
 def copy(source: Path, target: Path) -> int:

@@ -155,11 +155,13 @@ async def _processes(yard: Yard) -> AsyncIterator[Finding]:
     if note is None and not running:
         yield Finding("note", "up", "not running; start it with `make run-all`")
     elif note is not None:
-        yield Finding("ok", "up", f"pid {note.pid}, {note.url}")
+        elsewhere = yard.elsewhere()
+        state: Literal["ok", "bad"] = "bad" if elsewhere else "ok"
+        yield Finding(state, "up", f"pid {note.pid}, {note.url}" + (f"; {elsewhere}" if elsewhere else ""))
     async with Prober(tls_ca=yard.config.tls_ca) as prober:
         for program in programs:
             if program not in running:
-                yield _not_running(yard, program, expected=note is not None)
+                yield _not_running(yard, program, expected=note is not None and not yard.elsewhere())
                 continue
             yield await _ready(yard, program, prober)
             if not program.is_console:

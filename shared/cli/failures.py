@@ -20,17 +20,23 @@ ADVICE: Final[dict[StatusCode, str]] = {
 }
 
 
-def line(failure: Failure, *, service: str = "", target: str = "") -> str:
-    """`CODE from service: message [field: what is wrong; ...] (advice)`, never more than one line."""
+def is_silence(failure: Failure) -> bool:
+    """Whether nobody answered."""
+    return failure.code is StatusCode.UNAVAILABLE and not failure.reason
+
+
+def line(failure: Failure, *, service: str = "", target: str = "", elsewhere: str = "") -> str:
+    """`CODE from service: message [field: what is wrong; ...] (advice)`, never more than one line.
+    `elsewhere`: what helps where nobody answers, if more is known than the usual."""
     message = failure.message or "no message"
-    if failure.code is StatusCode.UNAVAILABLE and not failure.reason and target:
+    if is_silence(failure) and target:
         message = f"nothing answers at {target}"
     elif failure.code is StatusCode.UNIMPLEMENTED and not failure.reason and target:
         message = f"{target} does not serve this call; another program, or another version, listens there"
     fields = [f"{v.field}: {v.description}" for v in failure.violations if v.description not in message]
     if fields:
         message += f" [{'; '.join(fields)}]"
-    advice = ADVICE.get(failure.code, "")
+    advice = (is_silence(failure) and elsewhere) or ADVICE.get(failure.code, "")
     if failure.permission:
         advice = (
             f"needs permission {failure.permission}; {advice}" if advice else f"needs {failure.permission}"

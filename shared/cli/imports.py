@@ -12,7 +12,6 @@ from shared.cli import suite
 from shared.cli.yard import CommandError, Yard, run, where
 from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as pb
 from shared.pb.roundhouse.podfeed.v1.podfeed_pb2_grpc import PodFeedServiceStub
-from shared.rpc.client import CallFailed, failure_of
 
 _SERVICE: Final = "pods"
 # Pods that are under way before an answer is waited for: a batch of the service.
@@ -83,7 +82,7 @@ async def _push(yard: Yard, events: Iterator[pb.PodEvent]) -> pb.PushResult:
             while (more := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 result = more
         except grpc.RpcError as error:
-            raise CallFailed(failure_of(error), client.target) from error
+            raise client.failed(error) from error
         finally:
             call.cancel()
         return result
@@ -106,4 +105,4 @@ async def _put(yard: Yard, items: Iterator[pb.InventoryItem]) -> pb.PutResult:
             stub = PodFeedServiceStub(client.channel)
             return await stub.PutInventory(sent(), metadata=client.metadata)
         except grpc.RpcError as error:
-            raise CallFailed(failure_of(error), client.target) from error
+            raise client.failed(error) from error

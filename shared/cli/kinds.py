@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from grpc import StatusCode
 
-from shared.cli import failures
 from shared.cli.yard import CommandError, Yard, each
 from shared.pb.roundhouse.admin.v1 import admin_pb2, admin_pb2_grpc
-from shared.rpc.client import CallFailed, Failure
+from shared.rpc.client import CallFailed
 
 # A service that is down answers at once on one machine; across machines this is long enough.
 _DEADLINE = 5.0
@@ -29,7 +28,7 @@ class Kinds:
     """`down` holds why a service could not be asked."""
 
     places: list[Place] = field(default_factory=list)
-    down: dict[str, Failure] = field(default_factory=dict)
+    down: dict[str, CallFailed] = field(default_factory=dict)
 
     def find(self, text: str) -> Place:
         """By singular or plural, `-` or `_`. CommandError when no service that answers has it."""
@@ -63,20 +62,19 @@ async def ask(yard: Yard, only: Iterable[str] = ()) -> Kinds:
     """The kinds of every service. A service that is down is noted; that all are, or that the token
     is not good enough, raises CallFailed or CommandError."""
     wanted = set(only)
-    targets = {name: target for name, target in yard.targets().items() if not wanted or name in wanted}
-    answers = await each({name: _list(yard, name) for name in targets})
+    names = [name for name in yard.targets() if not wanted or name in wanted]
+    answers = await each({name: _list(yard, name) for name in names})
     found = Kinds()
     for name, answer in answers.items():
         if isinstance(answer, CallFailed) and answer.failure.code in _DOWN:
-            found.down[name] = answer.failure
+            found.down[name] = answer
         elif isinstance(answer, BaseException):
             raise answer
         else:
             known = {place.kind.kind for place in found.places}
             found.places += [Place(name, kind) for kind in answer.kinds if kind.kind not in known]
     if not found.places and found.down:
-        name, failure = next(iter(found.down.items()))
-        raise CommandError(failures.line(failure, service=name, target=targets[name]))
+        raise next(iter(found.down.values()))
     return found
 
 

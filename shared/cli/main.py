@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         raise SystemExit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
+        if _SHOW["traceback"] and error.__cause__ is not None:
+            raise
         error.show()
         raise SystemExit(error.exit_code) from None
     except (click.Abort, KeyboardInterrupt):
@@ -92,11 +94,6 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), 1
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
-    from shared.cli import failures
-    from shared.rpc.client import CallFailed
-
-    if isinstance(error, CallFailed):
-        return failures.line(error.failure, target=error.target), 1
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text} (a bug; `roundhouse --traceback ...` shows where)", 1
 

@@ -93,7 +93,7 @@ def apply(yard: Yard, path: str, prune: bool, dry_run: bool) -> None:
         raise CommandError(f"{path}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from error
     found = lists(text)
     if not found:
-        raise CommandError(f"{path}: the manifest is empty")
+        raise CommandError(f"{'standard input' if path == '-' else path}: the manifest is empty")
     if not run(_apply(yard, found, prune=prune, dry_run=dry_run)):
         raise SystemExit(1)
 

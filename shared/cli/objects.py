@@ -9,14 +9,19 @@ import click
 from shared.cli import kinds as kinds_module
 from shared.cli import render
 from shared.cli.kinds import Place
+from shared.cli.parameters import FILTER, SELECTOR
 from shared.cli.yard import Yard, run, where
 from shared.pb.roundhouse.admin.v1 import admin_pb2, admin_pb2_grpc
-from shared.rpc.client import CallFailed
 
 Admin = admin_pb2_grpc.AdminServiceStub
 
 OUTPUT = click.option(
-    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "name"]),
+    default="table",
+    show_default=True,
+    help="`name` is what `get` and `delete` take, one a line.",
 )
 
 
@@ -42,20 +47,30 @@ def get(yard: Yard, kind: str, name: str, output: str) -> None:
 
 @click.command("list")
 @click.argument("kind")
-@click.option("--filter", "filter_", default="", help="In the language of the kind's own API.")
+@FILTER
+@SELECTOR
 @click.option("--order-by", default="", help="Fields, each followed by `desc` if so, between commas.")
 @click.option("--page-size", type=click.IntRange(1, 1000), default=500, help="Objects fetched at a time.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many.")
 @OUTPUT
 @where
 def list_(
-    yard: Yard, kind: str, filter_: str, order_by: str, page_size: int, limit: int | None, output: str
+    yard: Yard,
+    kind: str,
+    filter_: str,
+    selector: str,
+    order_by: str,
+    page_size: int,
+    limit: int | None,
+    output: str,
 ) -> None:
     """List the objects of a kind. YAML can be given back to `apply`."""
 
     async def work() -> tuple[Place, list[admin_pb2.Object]]:
         place = (await kinds_module.ask(yard)).find(kind)
-        request = admin_pb2.ListRequest(kind=place.kind.kind, filter=filter_, order_by=order_by)
+        request = admin_pb2.ListRequest(
+            kind=place.kind.kind, filter=filter_, selector=selector, order_by=order_by
+        )
         request.page_size = min(page_size, limit or page_size)
         found: list[admin_pb2.Object] = []
         async with yard.client(place.service) as client:
@@ -72,6 +87,9 @@ def list_(
         click.echo(render.to_json([render.entry(item) for item in found]))
     elif output == "yaml":
         click.echo(render.to_yaml({place.kind.plural: [render.fields(item.body) for item in found]}))
+    elif output == "name":
+        for item in found:
+            click.echo(item.name)
     else:
         names = render.columns(found)
         rows = [[item.name, str(item.revision), *render.cells(item, names)] for item in found]
@@ -110,7 +128,7 @@ def export(yard: Yard, kinds: tuple[str, ...]) -> None:
     async def work() -> dict[str, list[dict[str, Any]]]:
         known = await kinds_module.ask(yard)
         if not kinds and known.down:
-            raise CallFailed(next(iter(known.down.values())))
+            raise next(iter(known.down.values()))
         places = [known.find(kind) for kind in kinds] or [p for p in known.places if p.kind.writable]
         manifest: dict[str, list[dict[str, Any]]] = {place.kind.plural: [] for place in places}
         for service in dict.fromkeys(place.service for place in places):

@@ -1,13 +1,20 @@
-"""Kinds of values that options and arguments take."""
+"""Options that several commands have, and kinds of values that options and arguments take."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from shared.service.config import duration
+
+FILTER: Final = click.option(
+    "--filter", "filter_", default="", help="In the kind's own language; see docs/command-line.md."
+)
+SELECTOR: Final = click.option(
+    "-l", "--selector", default="", help="Labels, for example board=rpi4,!broken; of kinds that have any."
+)
 
 
 class Duration(click.ParamType):

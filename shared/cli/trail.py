@@ -6,8 +6,9 @@ import click
 
 from shared.cli import kinds as kinds_module
 from shared.cli import render
-from shared.cli.yard import Yard, run, where
+from shared.cli.yard import CommandError, Yard, run, where
 from shared.pb.roundhouse.admin.v1 import admin_pb2, admin_pb2_grpc
+from shared.service.steps import STEPS
 
 Admin = admin_pb2_grpc.AdminServiceStub
 
@@ -24,7 +25,13 @@ def history(yard: Yard, kind: str, name: str, limit: int) -> None:
         place = (await kinds_module.ask(yard)).find(kind)
         request = admin_pb2.HistoryRequest(kind=place.kind.kind, name=name, page_size=limit)
         async with yard.client(place.service) as client:
-            return await client.call(Admin, "History", request)
+            answer = await client.call(Admin, "History", request)
+        if not answer.versions:
+            raise CommandError(
+                f"{place.service} has no version of {place.kind.kind} {name!r}; "
+                f"`roundhouse list {place.kind.kind} -o name` shows what there is"
+            )
+        return answer
 
     rows = [
         [
@@ -44,12 +51,33 @@ def history(yard: Yard, kind: str, name: str, limit: int) -> None:
 @click.option("--name", default="", help="Only what touched this object; needs --kind.")
 @click.option("--subject", default="", help="Only what this user wrote.")
 @click.option("--access", is_flag=True, help="Who changed users and tokens instead.")
+@click.option(
+    "--no-steps", is_flag=True, help="Leave out what services do by themselves, such as pods' steps."
+)
+@click.option(
+    "--exclude-action",
+    "excluded",
+    multiple=True,
+    metavar="ACTION",
+    help="Leave out what was written as this action, a word of the output; may be repeated.",
+)
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
 @where
-def audit(yard: Yard, kind: str, name: str, subject: str, access: bool, limit: int) -> None:
+def audit(
+    yard: Yard,
+    kind: str,
+    name: str,
+    subject: str,
+    access: bool,
+    no_steps: bool,
+    excluded: tuple[str, ...],
+    limit: int,
+) -> None:
     """Show who wrote what, newest first, service by service."""
     if access and kind:
         raise click.UsageError("--access goes without --kind")
+    if name and not kind:
+        raise click.UsageError("--name needs --kind")
 
     async def work() -> list[list[str]]:
         known = await kinds_module.ask(yard)
@@ -64,6 +92,7 @@ def audit(yard: Yard, kind: str, name: str, subject: str, access: bool, limit: i
                 name=name,
                 subject=subject,
                 store="access" if access else "",
+                excluded_actions={*excluded, *(STEPS.get(service, ()) if no_steps else ())},
             )
             async with yard.client(service) as client:
                 answer = await client.call(Admin, "ListAudit", request)

@@ -16,6 +16,7 @@ import click
 
 from shared.cli import lock, ports, suite, supervisor
 from shared.cli.logs import Follower, tail, warnings
+from shared.cli.signals import Signals
 from shared.cli.suite import Program
 from shared.cli.supervisor import Died, Event, Reader, Said, Spawned
 from shared.cli.yard import CommandError, Yard, load, run
@@ -116,8 +117,7 @@ class Up:
         self.logs_folder = self.data / "logs"
         self.followers: dict[str, Follower] = {}
         self.recovering: set[asyncio.Task[None]] = set()
-        self.stop = asyncio.Event()
-        self.hurry = asyncio.Event()
+        self.signals = Signals()
 
     async def run(self) -> int:
         self._prepare()
@@ -200,7 +200,7 @@ class Up:
         return suite.targets(self.yard.config)["jobs"] if running else ""
 
     async def _supervise(self) -> int:
-        self._install_signals()
+        self.signals.listen()
         names = ", ".join(program.name for program in self.programs)
         say(f"starting {names} (data in {self.data})")
         process = await supervisor.start(self.run_folder, self._environment())
@@ -211,7 +211,7 @@ class Up:
             asyncio.create_task(self._announce()),
         ]
         ended = asyncio.create_task(process.wait())
-        asked = asyncio.create_task(self.stop.wait())
+        asked = asyncio.create_task(self.signals.stop.wait())
         try:
             await _first(ended, asked, beside=tasks)
             if ended.done():
@@ -226,18 +226,11 @@ class Up:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    def _install_signals(self) -> None:
-        def asked() -> None:
-            (self.hurry if self.stop.is_set() else self.stop).set()
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, asked)
-
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
             event = self.reader.event(line.decode(errors="replace").rstrip())
-            if event is not None and not self.stop.is_set():
+            if event is not None and not self.signals.stop.is_set():
                 self._tell(event)
 
     def _tell(self, event: Event) -> None:
@@ -333,7 +326,7 @@ class Up:
         say("stopping; once more kills")
         began = time.monotonic()
         self._signal(process.pid, signal.SIGTERM)
-        hurry = asyncio.create_task(self.hurry.wait())
+        hurry = asyncio.create_task(self.signals.hurry.wait())
         grace = self.yard.config.stop_grace.total_seconds() + 2 * _EXTRA
         while not ended.done() and not hurry.done() and time.monotonic() - began < grace:
             supervisor.wake(self.run_folder)
@@ -365,12 +358,12 @@ class Up:
             return True
         with keeper:
             keeper.end()
-            ended, hurry = asyncio.create_task(keeper.wait()), asyncio.create_task(self.hurry.wait())
-            await asyncio.wait([ended], timeout=_SOON)
-            if not ended.done() and not self.hurry.is_set():
+            ended, hurry = asyncio.create_task(keeper.wait()), asyncio.create_task(self.signals.hurry.wait())
+            await asyncio.wait([ended], timeout=max(_SOON, self.signals.deaf()))
+            if not ended.done() and not self.signals.hurry.is_set():
                 say("waiting for the pods to end; once more kills them")
             await asyncio.wait([ended, hurry], return_when=asyncio.FIRST_COMPLETED)
-            gentle = not self.hurry.is_set()
+            gentle = not self.signals.hurry.is_set()
             hurry.cancel()
             if not ended.done():
                 keeper.end()
@@ -392,7 +385,7 @@ class Up:
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
             left = {name: pid for name, pid in left.items() if self._signal(pid, number)}
             end = time.monotonic() + seconds
-            while left and time.monotonic() < end and not self.hurry.is_set():
+            while left and time.monotonic() < end and not self.signals.hurry.is_set():
                 left = {name: pid for name, pid in left.items() if self._signal(pid, 0)}
                 await asyncio.sleep(_POLL)
 

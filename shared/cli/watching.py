@@ -11,6 +11,7 @@ from grpc import StatusCode
 
 from shared.cli import kinds as kinds_module
 from shared.cli import render
+from shared.cli.parameters import FILTER, SELECTOR
 from shared.cli.yard import Yard, run, where
 from shared.pb.roundhouse.admin.v1 import admin_pb2, admin_pb2_grpc
 from shared.rpc.client import CallFailed, Client
@@ -22,11 +23,12 @@ _RETRY: Final = (0.2, 5.0)
 
 @click.command("watch")
 @click.argument("kind")
-@click.option("--filter", "filter_", default="", help="In the language of the kind's own API.")
+@FILTER
+@SELECTOR
 @click.option("--from-now", is_flag=True, help="Leave out what is there already.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @where
-def watch(yard: Yard, kind: str, filter_: str, from_now: bool, output: str) -> None:
+def watch(yard: Yard, kind: str, filter_: str, selector: str, from_now: bool, output: str) -> None:
     """Follow the objects of a kind: + new, ~ changed, - gone. JSON is one object a line.
 
     With --from-now the first change of an object that was there already shows as +.
@@ -35,7 +37,9 @@ def watch(yard: Yard, kind: str, filter_: str, from_now: bool, output: str) -> N
 
     async def work() -> None:
         place = (await kinds_module.ask(yard)).find(kind)
-        request = admin_pb2.WatchRequest(kind=place.kind.kind, filter=filter_, from_now=from_now)
+        request = admin_pb2.WatchRequest(
+            kind=place.kind.kind, filter=filter_, selector=selector, from_now=from_now
+        )
         printer = _Printer(as_json=output == "json")
         async with yard.client(place.service) as client:
             async for answer in _follow(client, request):

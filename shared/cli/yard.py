@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from shared.cli import suite
-from shared.rpc.client import Client
+from shared.cli import failures, lock, suite
+from shared.rpc.client import CallFailed, Client
 from shared.service.config import Config
 
 Result = TypeVar("Result")
@@ -52,8 +52,16 @@ class Yard:
     def targets(self) -> dict[str, str]:
         return suite.targets(self.config)
 
+    def elsewhere(self) -> str:
+        """Where the `up` on this data is when it is not here; empty when it is, or when there is none."""
+        note = lock.read(self.config.data / "run")
+        if note is None or note.base_port == self.config.base_port:
+            return ""
+        return f"the `up` on {self.config.data} counts from another port: use --base-port {note.base_port}"
+
     def client(self, service: str) -> Client:
-        return Client(self.targets()[service], token=self.token, tls_ca=self.config.tls_ca)
+        target, tls_ca = self.targets()[service], self.config.tls_ca
+        return Client(target, token=self.token, tls_ca=tls_ca, service=service)
 
 
 def load(
@@ -66,7 +74,8 @@ def load(
 
 
 def where(command: Command) -> Command:
-    """Adds --base-port, --data and --token-file to a command, which gets the Yard they lead to."""
+    """Adds --base-port, --data and --token-file to a command, which gets the Yard they lead to. A call
+    that it lets fail becomes a CommandError."""
 
     @click.option("--base-port", type=click.IntRange(1, 65000), help="Port that all others are counted from.")
     @click.option("--data", type=click.Path(path_type=Path), help="Folder that `up` keeps its data in.")
@@ -79,7 +88,14 @@ def where(command: Command) -> Command:
     def wrapper(
         *args: Any, base_port: int | None, data: Path | None, token_file: Path | None, **options: Any
     ) -> Any:
-        return command(load(data=data, base_port=base_port, token_file=token_file), *args, **options)
+        yard = load(data=data, base_port=base_port, token_file=token_file)
+        try:
+            return command(yard, *args, **options)
+        except CallFailed as error:
+            told = failures.line(
+                error.failure, service=error.service, target=error.target, elsewhere=yard.elsewhere()
+            )
+            raise CommandError(told) from error
 
     return wrapper  # type: ignore[return-value]
 

@@ -74,12 +74,14 @@ class Failure:
 
 
 class CallFailed(Exception):
-    """A call ended with a status other than OK. `target` is empty where the caller knows it."""
+    """A call ended with a status other than OK. `target` and `service` are empty where the caller knows
+    them."""
 
-    def __init__(self, failure: Failure, target: str = "") -> None:
+    def __init__(self, failure: Failure, target: str = "", service: str = "") -> None:
         super().__init__(f"{failure.code.name}: {failure.message}")
         self.failure = failure
         self.target = target
+        self.service = service
 
 
 def failure_of(error: grpc.RpcError) -> Failure:
@@ -141,13 +143,15 @@ def open_channel(target: str, *, tls_ca: str = "") -> grpc.aio.Channel:
 
 
 class Client:
-    """One channel, used as one caller. Make it inside the event loop that uses it.
+    """One channel, used as one caller. Make it inside the event loop that uses it. `service` names in
+    failures who failed.
 
     Those who call as several people share a channel and use `call` with each one's `bearer`.
     """
 
-    def __init__(self, target: str, *, token: str = "", tls_ca: str = "") -> None:
+    def __init__(self, target: str, *, token: str = "", tls_ca: str = "", service: str = "") -> None:
         self.target = target
+        self.service = service
         self.channel = open_channel(target, tls_ca=tls_ca)
         self.metadata = bearer(token)
 
@@ -159,6 +163,10 @@ class Client:
 
     async def close(self) -> None:
         await self.channel.close(grace=None)
+
+    def failed(self, error: grpc.RpcError) -> CallFailed:
+        """What to raise when a call on the channel ended with `error`."""
+        return CallFailed(failure_of(error), self.target, self.service)
 
     async def call(
         self,
@@ -175,7 +183,7 @@ class Client:
                 request, metadata=(*self.metadata, *metadata), timeout=timeout
             )
         except grpc.RpcError as error:
-            raise CallFailed(failure_of(error), self.target) from error
+            raise self.failed(error) from error
 
     async def stream(
         self,
@@ -191,7 +199,7 @@ class Client:
             async for answer in answers:
                 yield answer
         except grpc.RpcError as error:
-            raise CallFailed(failure_of(error), self.target) from error
+            raise self.failed(error) from error
         finally:
             answers.cancel()
 

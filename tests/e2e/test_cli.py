@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.process import HOST, Background, Up, free_base_port, roundhouse
+from tests.e2e.process import DEADLINE, HOST, Background, Up, free_base_port, roundhouse
 
 # One running suite is enough for them all.
 pytestmark = pytest.mark.xdist_group("cli")
@@ -94,6 +95,7 @@ def test_lists_page_filter_order_and_limit(yard: Up) -> None:
     names = [entry["name"] for entry in json.loads(good(yard, *arguments, "--page-size", "2"))]
     assert names == [f"page-{n}" for n in reversed(range(7))]
     assert [e["name"] for e in json.loads(good(yard, *arguments, "--limit", "3"))] == names[:3]
+    assert good(yard, *arguments[:-1], "name").splitlines() == names
 
     table = good(yard, "list", "experiments", "--filter", name).splitlines()
     assert table[0].split()[:3] == ["NAME", "REVISION", "DISPLAY_NAME"]
@@ -103,6 +105,48 @@ def test_lists_page_filter_order_and_limit(yard: Up) -> None:
     assert good(yard, "delete", "experiment", "page-0").startswith("- experiment page-0 (revision ")
     assert "NOT_FOUND" in bad(yard, "delete", "experiment", "page-0")
     assert "ABORTED" in bad(yard, "delete", "experiment", "page-1", "--revision", "1")
+
+
+def test_exporters_are_chosen_by_labels(yard: Up) -> None:
+    exporters = [
+        {"name": f"namespaces/lab/exporters/{id}", "labels": labels}
+        for id, labels in (("a", {"board": "rpi4"}), ("b", {"board": "rpi4", "broken": "yes"}), ("c", {}))
+    ]
+    good(yard, "apply", "-f", "-", stdin=yaml.safe_dump({"exporters": exporters}))
+
+    def chosen(*options: str) -> list[str]:
+        return good(yard, "list", "exporters", "-o", "name", *options).split()
+
+    assert chosen("-l", "board=rpi4,!broken") == ["namespaces/lab/exporters/a"]
+    assert len(chosen("--selector", "board in (rpi4, rpi5)")) == 2
+    assert chosen("-l", "board", "--filter", 'name = "namespaces/lab/exporters/b"') == [
+        "namespaces/lab/exporters/b"
+    ]
+    with Background("watch", "exporters", "-l", "broken=yes", *yard.where) as watching:
+        watching.wait_for(r"^\+ namespaces/lab/exporters/b")
+        exporters[1]["labels"] = {}
+        good(yard, "apply", "-f", "-", stdin=yaml.safe_dump({"exporters": exporters}))
+        watching.wait_for(r"^- namespaces/lab/exporters/b$")
+
+
+def test_the_audit_can_leave_out_what_services_do_by_themselves(yard: Up) -> None:
+    spec = {
+        "instanceCount": 1,
+        "defaultSpec": {"containers": [{"name": "main", "entrypoint": {"value": "x"}}]},
+    }
+    pool = good(yard, "list", "resource_pools", "--filter", 'path != "/"', "-o", "name").strip()
+    spec["respoolId"] = {"value": pool}
+    status, answer = yard.request("jobs", "POST", "/v1alpha/jobs", {"spec": spec}, token=yard.token())
+    assert status == 200, answer
+    audit = ["audit", "--kind", "job"]
+    end = time.monotonic() + DEADLINE
+    while "controller:job:reconcile" not in good(yard, *audit):
+        assert time.monotonic() < end
+    written = good(yard, *audit, "--no-steps")
+    assert "controller:job:reconcile" not in written
+    (action,) = {line.split()[4] for line in written.splitlines()[1:]}
+    assert len(good(yard, *audit, "--no-steps", "--exclude-action", action).splitlines()) == 1
+    assert action not in good(yard, *audit, "--exclude-action", action)
 
 
 def test_watch_shows_changes_survives_a_restart_and_ends_quietly(yard: Up) -> None:
@@ -156,8 +200,22 @@ def test_tokens_and_roles(yard: Up, tmp_path: Path) -> None:
     ("arguments", "stdin", "message"),
     [
         (["list", "unicorns"], "", "no kind 'unicorns'; there are:"),
-        (["get", "experiment", "nobody"], "", "NOT_FOUND"),
-        (["list", "experiments", "--filter", "{"], "", "INVALID_ARGUMENT"),
+        (
+            ["get", "experiment", "nobody"],
+            "",
+            "error: NOT_FOUND from pipelines: experiment 'nobody' not found",
+        ),
+        (["delete", "region", "regions/x"], "", "error: NOT_FOUND from meta: "),
+        (["token", "revoke", "nothing"], "", "error: NOT_FOUND from meta: there is no token 'nothing'"),
+        (["history", "experiment", "nobody"], "", "pipelines has no version of experiment 'nobody'"),
+        (["list", "experiments", "--filter", "{"], "", "INVALID_ARGUMENT from pipelines: filter"),
+        (
+            ["list", "exporters", "-l", "a in ("],
+            "",
+            "INVALID_ARGUMENT from jumpstarter: selector: at position",
+        ),
+        (["list", "experiments", "-l", "a=b"], "", "selector: experiments have no labels"),
+        (["watch", "experiments", "-l", "a=b"], "", "selector: experiments have no labels"),
         (["list", "experiments", "--order-by", "height"], "", "height"),
         (["apply", "-f", "-"], "dragons: []", "dragons: no service keeps such a list"),
         (["apply", "-f", "-"], "experiments: [{display_name: [1]}]", "experiments[0]"),
@@ -181,6 +239,19 @@ def test_nothing_runs(tmp_path: Path) -> None:
     assert "not running; start it with `make run-all`" in doctor.stdout
 
 
+def test_another_base_port_is_found_by_the_data(yard: Up) -> None:
+    where = ["--data", str(yard.data), "--base-port", str(free_base_port())]
+    hint = f"use --base-port {yard.base_port}"
+    result = roundhouse("list", "experiments", *where)
+    assert result.returncode == 1
+    assert f"UNAVAILABLE from meta: nothing answers at {HOST}:" in result.stderr
+    assert hint in result.stderr
+    doctor = roundhouse("doctor", *where)
+    assert doctor.returncode == 1
+    assert hint in doctor.stdout
+    assert "1 of " in doctor.stdout
+
+
 def test_doctor_names_what_is_wrong(yard: Up, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a.b.c")
@@ -194,10 +265,17 @@ def test_doctor_names_what_is_wrong(yard: Up, tmp_path: Path) -> None:
 def test_a_backup_is_a_working_copy(yard: Up, tmp_path: Path) -> None:
     identifier = yard.experiment("in the backup")
     folder = tmp_path / "backup"
-    printed = good_backup(yard, folder)
+    printed = good(yard, "backup", str(folder))
     assert "pipelines.db" in printed
     assert "access.db" in printed
     assert "not an empty folder" in roundhouse("backup", str(folder), "--data", str(yard.data)).stderr
+    # The ports may be named like everywhere else: those of another suite are a mistake.
+    assert "not an empty folder" in bad(yard, "backup", str(folder))
+    other = ["--data", str(yard.data), "--base-port", str(free_base_port())]
+    refused = roundhouse("backup", str(tmp_path / "other"), *other)
+    assert refused.returncode == 1
+    assert f"is the data of the `up` at base port {yard.base_port}, not {other[-1]}" in refused.stderr
+    assert not (tmp_path / "other").exists()
     for path in folder.glob("*.db"):
         assert path.stat().st_mode & 0o077 == 0
         with closing(sqlite3.connect(path)) as database:
@@ -208,12 +286,6 @@ def test_a_backup_is_a_working_copy(yard: Up, tmp_path: Path) -> None:
             "pipelines", "GET", f"/apis/v2beta1/experiments/{identifier}", token=yard.token()
         )
         assert (status, answer["display_name"]) == (200, "in the backup")
-
-
-def good_backup(yard: Up, folder: Path) -> str:
-    result = roundhouse("backup", str(folder), "--data", str(yard.data))
-    assert (result.returncode, result.stderr) == (0, "")
-    return result.stdout
 
 
 def test_only_sqlite_is_backed_up(tmp_path: Path) -> None:

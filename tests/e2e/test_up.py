@@ -85,8 +85,11 @@ def test_a_day_with_it(up: Up) -> None:
             "pipelines", "GET", f"/apis/v2beta1/experiments/{identifier}", token=up.token()
         )
         assert (status, answer["display_name"]) == (200, "kept")
-        again.process.terminate()
+        # As supervisors stop: with several signals at once, which are one wish.
+        again.process.send_signal(signal.SIGTERM)
+        again.process.send_signal(signal.SIGINT)
         assert again.process.wait(20) == 0
+    again.wait_for(r"^stopped in \d")
 
 
 def test_a_second_start_says_what_runs_there(up: Up, tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_what_cannot_start_is_tried_again(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "pipelines.db").mkdir(parents=True)
     with Up(data, "--no-console") as process:
-        process.wait_for(r"^pipelines died \(exit 1\), restarting in 1 s")
+        process.wait_for(r"^pipelines died \(exit 1\), restarting (now|in 1 s)")
         process.wait_for(r"^    .*cannot start")
         (data / "pipelines.db").rmdir()
         process.ready()

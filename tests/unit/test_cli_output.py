@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -139,6 +141,7 @@ def test_a_failure_is_one_line(failure: Failure, expected: str) -> None:
         ["list", "experiments", "-o", "xml"],
         ["list", "experiments", "--page-size", "0"],
         ["audit", "--access", "--kind", "experiment"],
+        ["audit", "--name", "x"],
         ["token", "create", "--subject", "x", "--role", "viewer", "--ttl", "soon"],
         ["sign-in", "--ttl", "2h"],
         ["import", "dragons", "x"],
@@ -189,3 +192,24 @@ def test_targets_follow_the_settings() -> None:
     with pytest.raises(InvalidArgument, match="dragons=x:1"):
         suite.targets(Config.load({}, services="dragons=x:1"))
     assert suite.dial_host(Config.load({}, host="::")) == "[::1]"
+
+
+def test_every_command_that_looks_for_a_suite_is_told_alike_where_it_is() -> None:
+    with click.Context(main.cli) as context:
+        found = dict(commands(main.cli, context))
+    lacking = {
+        path: sorted({"--base-port", "--data", "--token-file"} - options) for path, options in found.items()
+    }
+    # `up` makes the token of its data folder.
+    assert {path: names for path, names in lacking.items() if names} == {"up": ["--token-file"]}
+
+
+def commands(group: click.Group, context: click.Context, path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """The path and the options of each command that is no group."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, context, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", {option for parameter in command.params for option in parameter.opts}
