@@ -20,6 +20,8 @@ from tests.contract.pipelines_yard import V1, V2, Yard, opened
 
 HEADER = "x-goog-authenticated-user-email"
 KEY = "resource_reference_key"
+# What changes one experiment.
+WRITES = (("DELETE", ""), ("POST", ":archive"), ("POST", ":unarchive"))
 
 
 def owner(namespace: str) -> dict[str, Any]:
@@ -201,10 +203,7 @@ async def test_a_trusted_proxy_speaks_for_a_user(shared_house: Yard) -> None:
         ("GET", f"{V2}/{made['id']}"),
         ("GET", f"{V2}?namespace=ns1"),
         ("GET", f"{V1}?{KEY}.type=NAMESPACE&{KEY}.id=ns1"),
-        ("DELETE", f"{V1}/{made['id']}"),
-        ("POST", f"{V1}/{made['id']}:archive"),
-        ("POST", f"{V2}/{made['id']}:unarchive"),
-        ("DELETE", f"{V2}/{made['id']}"),
+        *((verb, f"{base}/{made['id']}{action}") for base in (V1, V2) for verb, action in WRITES),
     ):
         (await yard.rest(verb, path, who="admin", headers=as_bob)).is_error(403, 7, "bob@x.org", "ns1")
     # Eve may read but not write there.
@@ -265,11 +264,20 @@ async def test_shared_read_lets_everyone_get_and_list(tmp_path: Path) -> None:
         await put_user(yard, "viewer", "viewer", "ns1")
         await put_user(yard, "operator", "operator", "ns1")
         made = await create(yard, "ns2", "a", who="admin")
-        one = f"{V1}/{made['id']}"
-        assert (await yard.rest("GET", one, who="viewer")).ok == made
+        assert (await yard.rest("GET", f"{V1}/{made['id']}", who="viewer")).ok == made
+        assert (await yard.rest("GET", f"{V2}/{made['id']}", who="viewer")).ok["namespace"] == "ns2"
         assert await yard.names(who="viewer", **within("ns2")) == ["a"]
-        for verb, path in (("DELETE", one), ("POST", f"{one}:archive"), ("POST", f"{one}:unarchive")):
-            (await yard.rest(verb, path, who="operator")).is_error(403, 7, "ns2")
+        assert (await yard.listed(V2, who="viewer", namespace="ns2")).ok["total_size"] == 1
+        for base in (V1, V2):
+            for verb, action in WRITES:
+                answer = await yard.rest(verb, f"{base}/{made['id']}{action}", who="operator")
+                answer.is_error(403, 7, "ns2")
+        for base, body in (
+            (V1, {"name": "b", "resource_references": [owner("ns2")]}),
+            (V2, {"display_name": "b", "namespace": "ns2"}),
+        ):
+            (await yard.rest("POST", base, body, who="operator")).is_error(403, 7, "ns2")
+        assert (await yard.rest("GET", f"{V1}/{made['id']}", who="viewer")).ok == made
 
 
 async def test_another_mode_over_the_same_rows_is_told_by_manifests(tmp_path: Path) -> None:
@@ -279,6 +287,19 @@ async def test_another_mode_over_the_same_rows_is_told_by_manifests(tmp_path: Pa
         answer = await yard.rest("POST", "/admin/v1/apply", {"manifest": manifest})
         assert (answer.status, answer.body["code"]) == (400, 3)
         assert "experiments[0].namespace" in answer.body["message"]
+
+
+async def test_an_experiment_stays_in_its_namespace(tmp_path: Path) -> None:
+    """No manifest moves it, though it names it by id."""
+    async with opened(tmp_path, multi_user=True) as yard:
+        made = await create(yard, "ns1", "a", who="admin")
+        moved = {"experiment_id": made["id"], "display_name": "a", "namespace": "ns2"}
+        manifest = json.dumps({"experiments": [moved]})
+        answer = await yard.rest("POST", "/admin/v1/apply", {"manifest": manifest}, who="admin")
+        assert (answer.status, answer.body["code"]) == (400, 3)
+        assert "experiments[0].namespace" in answer.body["message"]
+        assert "cannot be changed" in answer.body["message"]
+        assert (await yard.rest("GET", f"{V1}/{made['id']}", who="admin")).ok == made
 
 
 async def test_single_user_mode_does_not_start_on_experiments_of_namespaces(tmp_path: Path) -> None:

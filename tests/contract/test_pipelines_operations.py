@@ -335,7 +335,7 @@ async def test_what_follows_an_experiment_into_the_archive_is_in_the_same_commit
     await store.open()
     follow = Experiments(
         Collection(store, kind),
-        cascade=lambda archived: [Put("run", f"of {archived.experiment_id}", b"archived")],
+        cascade=lambda moved: [Put("run", f"of {moved.experiment_id}", str(moved.storage_state).encode())],
     )
     by = Author("test")
     await follow.create("a", "", "", by)
