@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from services.jumpstarter import lease as rules
+from services.jumpstarter.leasing import lease as rules
 from services.jumpstarter.names import CLIENTS, EXPORTERS, LEASES, parent
 from services.jumpstarter.service import SERVICE
 from shared.pb.jumpstarter.v1 import common_pb2 as common

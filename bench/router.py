@@ -22,7 +22,7 @@ from bench import processes
 from bench.client import BadAnswer
 from bench.processes import Server
 from bench.rounds import Result, Sample, interleaved, measured, result
-from services.jumpstarter.router_tokens import RouterTokens
+from services.jumpstarter.api.router_tokens import RouterTokens
 from shared.auth.keys import KeyRing
 from shared.pb.jumpstarter.v1 import router_pb2 as pb
 from shared.rpc.client import bearer

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from services.jumpstarter import client_service, controller_service, kinds, lab_service, router
-from services.jumpstarter.caller import Callers, admitted
-from services.jumpstarter.client_service import ClientService
-from services.jumpstarter.controller_service import ControllerService
-from services.jumpstarter.dialing import Dialing
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.exporter import LabelPolicy
-from services.jumpstarter.jmp_config import Endpoint
-from services.jumpstarter.lab_service import LabService
-from services.jumpstarter.presence import Presence
-from services.jumpstarter.router import RouterService
-from services.jumpstarter.router_tokens import RouterTokens
-from services.jumpstarter.tokens import LabTokens
+from services.jumpstarter import kinds
+from services.jumpstarter.api import client_service, controller_service, lab_service, router
+from services.jumpstarter.api.caller import Callers, admitted
+from services.jumpstarter.api.client_service import ClientService
+from services.jumpstarter.api.controller_service import ControllerService
+from services.jumpstarter.api.dialing import Dialing
+from services.jumpstarter.api.jmp_config import Endpoint
+from services.jumpstarter.api.lab_service import LabService
+from services.jumpstarter.api.router import RouterService
+from services.jumpstarter.api.router_tokens import RouterTokens
+from services.jumpstarter.api.tokens import LabTokens
+from services.jumpstarter.leasing.engine import Engine
+from services.jumpstarter.leasing.exporter import LabelPolicy
+from services.jumpstarter.leasing.presence import Presence
 from shared.auth.permissions import PERMISSIONS
 from shared.resource.definition import CLAIM, Definition
 from shared.rest.style import Style

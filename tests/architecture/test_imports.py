@@ -36,6 +36,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "engine": {HALL, "runtime.port"},
         "api": {HALL, "engine", "runtime.port"},
     },
+    "services.jumpstarter": {
+        HALL: set(),
+        "leasing": {HALL},
+        "api": {HALL, "leasing"},
+        "simulation": {HALL},
+    },
 }
 ROOT_MODULES = ("__main__", "service")
 # Libraries that only the edges may know.

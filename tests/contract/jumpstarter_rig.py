@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from services.jumpstarter import kinds
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.presence import Presence
+from services.jumpstarter.leasing.engine import Engine
+from services.jumpstarter.leasing.presence import Presence
 from shared.resource.collection import Collection
 from shared.resource.definition import CLAIM
 from shared.storage.memory import MemoryStore

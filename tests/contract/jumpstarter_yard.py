@@ -28,8 +28,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from mongomock_motor import AsyncMongoMockClient
 
+from services.jumpstarter.api.tokens import CLIENT, COLLECTIONS, EXPORTER, ROLES, Subject
 from services.jumpstarter.service import SERVICE
-from services.jumpstarter.tokens import CLIENT, COLLECTIONS, EXPORTER, ROLES, Subject
 from shared.pb.jumpstarter.client.v1 import client_pb2 as pb
 from shared.pb.jumpstarter.client.v1.client_pb2_grpc import ClientServiceStub
 from shared.pb.jumpstarter.v1 import common_pb2 as common

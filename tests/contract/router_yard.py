@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 from prometheus_client import CollectorRegistry
 
-from services.jumpstarter import router
-from services.jumpstarter.router_tokens import RouterTokens
+from services.jumpstarter.api import router
+from services.jumpstarter.api.router_tokens import RouterTokens
 from shared.auth.access import Access
 from shared.auth.keys import KeyRing
 from shared.auth.permissions import PERMISSIONS

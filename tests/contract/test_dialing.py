@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from services.jumpstarter import dialing
-from services.jumpstarter.dialing import LOST_AFTER, QUEUE, Dialing
+from services.jumpstarter.api import dialing
+from services.jumpstarter.api.dialing import LOST_AFTER, QUEUE, Dialing
+from services.jumpstarter.api.router_tokens import RouterTokens
 from services.jumpstarter.kinds import CONTROLLER, DIAL, LISTENER
-from services.jumpstarter.router_tokens import RouterTokens
 from shared.auth.keys import KeyRing
 from shared.errors import ResourceExhausted, Unavailable
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb

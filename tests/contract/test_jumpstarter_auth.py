@@ -13,7 +13,7 @@ import yaml
 from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
-from services.jumpstarter.caller import client_id
+from services.jumpstarter.api.caller import client_id
 from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from shared.pb.roundhouse.admin.v1 import access_pb2

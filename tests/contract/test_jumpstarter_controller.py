@@ -16,8 +16,8 @@ import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
-from services.jumpstarter import controller_service
-from services.jumpstarter.engine import Engine
+from services.jumpstarter.api import controller_service
+from services.jumpstarter.leasing.engine import Engine
 from services.jumpstarter.service import SERVICE
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb

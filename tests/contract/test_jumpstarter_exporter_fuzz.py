@@ -17,10 +17,11 @@ from grpc import StatusCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.jumpstarter import controller_service, lab_service
+from services.jumpstarter.api import controller_service, lab_service
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from tests.contract.jumpstarter_callers import AVAILABLE, LEASE_READY, Desk, Who, metadata
-from tests.contract.jumpstarter_yard import PATIENCE, opened
+from tests.contract.jumpstarter_yard import opened
+from tests.patience import PATIENCE
 
 ALLOWED = {
     StatusCode.OK,

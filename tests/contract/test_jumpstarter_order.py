@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.jumpstarter import kinds
-from services.jumpstarter import lease as rules
+from services.jumpstarter.leasing import lease as rules
 from shared.errors import NotFound
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport

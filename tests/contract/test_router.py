@@ -14,8 +14,8 @@ import grpc.aio
 import jwt
 import pytest
 
-from services.jumpstarter import router_tokens
-from services.jumpstarter.router_tokens import RouterTokens
+from services.jumpstarter.api import router_tokens
+from services.jumpstarter.api.router_tokens import RouterTokens
 from shared.auth.keys import KeyRing
 from shared.auth.tokens import Tokens
 from shared.pb.jumpstarter.v1 import router_pb2 as pb

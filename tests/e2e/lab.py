@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from services.jumpstarter import kinds
-from services.jumpstarter import lease as rules
+from services.jumpstarter.leasing import lease as rules
 from services.jumpstarter.service import SERVICE
 from shared.pb.jumpstarter.client.v1 import client_pb2 as pb
 from shared.pb.jumpstarter.client.v1.client_pb2_grpc import ClientServiceStub

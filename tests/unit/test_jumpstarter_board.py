@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.jumpstarter import board as boards
-from services.jumpstarter import lease as rules
-from services.jumpstarter.agenda import Agenda
-from services.jumpstarter.board import Board, View
-from services.jumpstarter.exporter import State, state
-from services.jumpstarter.queue import Queue
+from services.jumpstarter.leasing import board as boards
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.agenda import Agenda
+from services.jumpstarter.leasing.board import Board, View
+from services.jumpstarter.leasing.exporter import State, state
+from services.jumpstarter.leasing.queue import Queue
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.dialects import selector as dialect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.jumpstarter.caller import client_id
+from services.jumpstarter.api.caller import client_id
 from services.jumpstarter.names import id_fault
 
 USERS = ["ann", "Ann", "ANN", "ann@example.org", "ann-example.org", "ann.example.org", "ann-example-org"]

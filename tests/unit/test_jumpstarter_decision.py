@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter.decision import Assign, Decision, End, Keep, Wait, decide
-from services.jumpstarter.lab import Namespace
-from services.jumpstarter.lease import Times
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.decision import Assign, Decision, End, Keep, Wait, decide
+from services.jumpstarter.leasing.lab import Namespace
+from services.jumpstarter.leasing.lease import Times
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from tests.contract.jumpstarter_model import NAMESPACE, SCHEDULED, SECOND, Model, Verdict, name

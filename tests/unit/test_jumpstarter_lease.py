@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter.lease import Times
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.lease import Times
 from shared.errors import InvalidArgument
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 

@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter import lease_times
-from services.jumpstarter.lease import Times
+from services.jumpstarter.api import lease_times
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.lease import Times
 from shared.errors import ApiError, FailedPrecondition, InvalidArgument
 from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb

@@ -8,7 +8,8 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.jumpstarter import policies, selectors
+from services.jumpstarter import selectors
+from services.jumpstarter.leasing import policies
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 
 HOUR = 3_600 * 10**9

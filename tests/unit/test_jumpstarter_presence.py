@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.jumpstarter import kinds
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.presence import Presence
+from services.jumpstarter.leasing.engine import Engine
+from services.jumpstarter.leasing.presence import Presence
 from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.resource.definition import CLAIM
 from shared.storage.memory import MemoryStore

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from services.jumpstarter.queue import Place
+from services.jumpstarter.leasing.queue import Place
 
 # How many entries that no longer count are let be.
 _SLACK: Final = 1024

@@ -14,7 +14,7 @@ from typing import Final
 
 import grpc.aio
 
-from services.jumpstarter.router_tokens import RouterTokens, Ticket
+from services.jumpstarter.api.router_tokens import RouterTokens, Ticket
 from shared.errors import ApiError, DeadlineExceeded, FailedPrecondition, Unavailable
 from shared.pb.jumpstarter.v1 import router_pb2 as pb
 from shared.rpc.method import Call

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.jumpstarter import lease_times
-from services.jumpstarter.lease import set_times
+from services.jumpstarter.api import lease_times
+from services.jumpstarter.leasing.lease import set_times
 from services.jumpstarter.names import CLIENTS, namespace_of
 from shared.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from shared.pb.jumpstarter.client.v1 import client_pb2

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.listing import size_of
+from services.jumpstarter.api.listing import size_of
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.engine import Engine
 from services.jumpstarter.names import CLIENTS, EXPORTERS
 from shared.errors import InvalidArgument
 from shared.pb.roundhouse.lab.v1 import lab_pb2

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-from services.jumpstarter import availability, jmp_config, kinds, lease_search, names
-from services.jumpstarter import lease as rules
-from services.jumpstarter.caller import DEFAULT_NAMESPACE, check_namespace, client_id
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.jmp_config import Endpoint
+from services.jumpstarter import kinds, names
+from services.jumpstarter.api import availability, jmp_config, lease_search
+from services.jumpstarter.api.caller import DEFAULT_NAMESPACE, check_namespace, client_id
+from services.jumpstarter.api.jmp_config import Endpoint
+from services.jumpstarter.api.tokens import TTL, LabTokens, Subject
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.engine import Engine
 from services.jumpstarter.names import CLIENTS, EXPORTERS
-from services.jumpstarter.tokens import TTL, LabTokens, Subject
 from shared.auth.tokens import ttl_fault
 from shared.errors import InvalidArgument, NotFound, PermissionDenied
 from shared.pb.roundhouse.lab.v1 import lab_pb2

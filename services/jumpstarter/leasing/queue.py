@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.jumpstarter import lease as rules
+from services.jumpstarter.leasing import lease as rules
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.dialects.selector import Selector
 

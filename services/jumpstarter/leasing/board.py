@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from services.jumpstarter.exporter import State, state
+from services.jumpstarter.leasing.exporter import State, state
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.dialects.selector import Selector
 

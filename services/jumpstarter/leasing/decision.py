@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter import policies
-from services.jumpstarter.board import View
-from services.jumpstarter.exporter import State, disabled, state
-from services.jumpstarter.lab import Namespace
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing import policies
+from services.jumpstarter.leasing.board import View
+from services.jumpstarter.leasing.exporter import State, disabled, state
+from services.jumpstarter.leasing.lab import Namespace
+from services.jumpstarter.leasing.policies import Grant
 from services.jumpstarter.names import EXPORTERS, id_of
-from services.jumpstarter.policies import Grant
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.dialects.selector import Selector
 

@@ -7,12 +7,14 @@ from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 
-from services.jumpstarter import exporter, lease, lease_creation, lease_update, listing, names
-from services.jumpstarter.caller import Callers
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.exporter import LabelPolicy
+from services.jumpstarter import names
+from services.jumpstarter.api import lease_creation, lease_update, listing
+from services.jumpstarter.api.caller import Callers
+from services.jumpstarter.api.tokens import LabTokens
+from services.jumpstarter.leasing import exporter, lease
+from services.jumpstarter.leasing.engine import Engine
+from services.jumpstarter.leasing.exporter import LabelPolicy
 from services.jumpstarter.names import EXPORTERS, LEASES
-from services.jumpstarter.tokens import LabTokens
 from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.query.ast import And, Compare

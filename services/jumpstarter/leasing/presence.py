@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from services.jumpstarter.engine import Engine
 from services.jumpstarter.kinds import CONTROLLER
+from services.jumpstarter.leasing.engine import Engine
 from shared.errors import NotFound, Unavailable
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import Conflict, StoreError

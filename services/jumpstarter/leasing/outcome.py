@@ -7,9 +7,9 @@ from typing import Final, TypeVar
 from google.protobuf.message import Message
 
 from services.jumpstarter import kinds, names
-from services.jumpstarter import lease as rules
-from services.jumpstarter.decision import Assign, Decision, End, Keep, Wait
-from services.jumpstarter.lab import Lab
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.decision import Assign, Decision, End, Keep, Wait
+from services.jumpstarter.leasing.lab import Lab
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.port import Check, Expect, Put
 

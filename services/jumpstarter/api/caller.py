@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from services.jumpstarter import tokens
+from services.jumpstarter.api import tokens
+from services.jumpstarter.api.tokens import Subject
 from services.jumpstarter.names import CLIENTS, EXPORTERS, id_fault
-from services.jumpstarter.tokens import Subject
 from shared.auth.access import AUTHORIZATION, Access
 from shared.auth.identity import Identity
 from shared.auth.permissions import APART, GRANTS, VIEWER

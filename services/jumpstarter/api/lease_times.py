@@ -10,8 +10,8 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter.lease import Times
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.lease import Times
 from shared.errors import FailedPrecondition, InvalidArgument
 from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from services.jumpstarter.tokens import EXPORTER, Subject
+from services.jumpstarter.api.tokens import EXPORTER, Subject
 
 _API_VERSION: Final = "jumpstarter.dev/v1alpha1"
 # What an exporter offers is known to whoever connects its devices, and to nobody here.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from services.jumpstarter import lease_times
-from services.jumpstarter.lease import set_times
+from services.jumpstarter.api import lease_times
+from services.jumpstarter.leasing.lease import set_times
 from services.jumpstarter.names import LEASES, id_fault
 from shared.errors import InvalidArgument, Violation
 from shared.pb.jumpstarter.client.v1 import client_pb2

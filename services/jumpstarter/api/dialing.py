@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Final, Self
 
+from services.jumpstarter.api.router_tokens import RouterTokens
 from services.jumpstarter.kinds import CONTROLLER, DIAL, LISTENER
-from services.jumpstarter.router_tokens import RouterTokens
 from shared.errors import ApiError, ResourceExhausted, Unavailable
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from shared.pb.roundhouse.lab.v1 import lab_pb2

@@ -8,13 +8,14 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final, NoReturn
 
-from services.jumpstarter import kinds, lease_creation, selectors
-from services.jumpstarter import lease as rules
-from services.jumpstarter.caller import Caller, Callers
-from services.jumpstarter.dialing import Dialing
-from services.jumpstarter.engine import Engine
+from services.jumpstarter import kinds, selectors
+from services.jumpstarter.api import lease_creation
+from services.jumpstarter.api.caller import Caller, Callers
+from services.jumpstarter.api.dialing import Dialing
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.engine import Engine
+from services.jumpstarter.leasing.presence import Presence
 from services.jumpstarter.names import LEASES, id_fault, id_of, parent
-from services.jumpstarter.presence import Presence
 from shared.errors import (
     FailedPrecondition,
     InvalidArgument,

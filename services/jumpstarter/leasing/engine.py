@@ -15,15 +15,16 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from services.jumpstarter import exporter as exporters
-from services.jumpstarter import kinds, names, outcome
-from services.jumpstarter import lease as rules
-from services.jumpstarter.agenda import Agenda
-from services.jumpstarter.decision import Decision, End, Keep, Wait, decide, explained
-from services.jumpstarter.exporter import State, state
-from services.jumpstarter.lab import Lab
-from services.jumpstarter.outcome import copied
-from services.jumpstarter.retention import Retention
+from services.jumpstarter import kinds, names
+from services.jumpstarter.leasing import exporter as exporters
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing import outcome
+from services.jumpstarter.leasing.agenda import Agenda
+from services.jumpstarter.leasing.decision import Decision, End, Keep, Wait, decide, explained
+from services.jumpstarter.leasing.exporter import State, state
+from services.jumpstarter.leasing.lab import Lab
+from services.jumpstarter.leasing.outcome import copied
+from services.jumpstarter.leasing.retention import Retention
 from shared.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport

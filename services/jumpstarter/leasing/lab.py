@@ -12,12 +12,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from services.jumpstarter import kinds, names, policies
-from services.jumpstarter.board import Board
-from services.jumpstarter.exporter import State, disabled, state
+from services.jumpstarter import kinds, names
+from services.jumpstarter.leasing import policies
+from services.jumpstarter.leasing.board import Board
+from services.jumpstarter.leasing.exporter import State, disabled, state
+from services.jumpstarter.leasing.policies import Grant
+from services.jumpstarter.leasing.queue import Queue
 from services.jumpstarter.names import EXPORTERS
-from services.jumpstarter.policies import Grant
-from services.jumpstarter.queue import Queue
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
 from shared.storage.errors import StoreUnavailable
 from shared.storage.port import Commit, Condition, Query, Record, Store

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from services.jumpstarter import lease as rules
-from services.jumpstarter.engine import Engine
-from services.jumpstarter.exporter import State
-from services.jumpstarter.lab import Lab, Namespace
-from services.jumpstarter.listing import size_of
+from services.jumpstarter.api.listing import size_of
+from services.jumpstarter.leasing import lease as rules
+from services.jumpstarter.leasing.engine import Engine
+from services.jumpstarter.leasing.exporter import State
+from services.jumpstarter.leasing.lab import Lab, Namespace
 from shared.errors import InvalidArgument
 from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb

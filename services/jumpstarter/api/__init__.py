@@ -1,0 +1,1 @@
+"""What answers clients, exporters and operators of a lab, and the router where two of them meet."""
