@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from admin_ui.presenters import lab_forms
+from admin_ui.presenters import job_specs, lab_forms
 from shared.pb.peloton.api.v1alpha.job.stateless import stateless_pb2 as stateless
 from shared.pb.peloton.api.v1alpha.job.stateless.stateless_pb2 import JobSpec
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
@@ -165,10 +165,11 @@ def _checked(check: pod_pb2.HealthCheckSpec) -> tuple[str, str]:
     return "command", check.command_check.command or check.command.value
 
 
-def beyond(spec: JobSpec) -> bool:
-    """The spec says something that the form has no field for."""
-    shown, _ = spec_of(typed_of(spec), JobSpec())
-    return shown.SerializeToString(deterministic=True) != spec.SerializeToString(deterministic=True)
+def beyond(spec: JobSpec) -> list[str]:
+    """The paths of what the form cannot hold: it has no field for it, or would make something else of it."""
+    typed = {name: text.strip() for name, text in typed_of(spec).items()}
+    shown, _ = spec_of(typed, JobSpec())
+    return [change.path for change in job_specs.changes(spec, shown)]
 
 
 # --- roll-outs ----------------------------------------------------------------------------------

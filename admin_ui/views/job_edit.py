@@ -29,6 +29,8 @@ from shared.rpc.client import CallFailed, Failure
 
 # Like a first job of the documentation.
 EXAMPLE: Final = "while date; do sleep 1; done"
+# Fields that the page names which the form cannot hold.
+NAMED: Final = 3
 
 
 # --- a new job ----------------------------------------------------------------------------------
@@ -126,8 +128,8 @@ def _values(draft: Draft, found: Findings, known: Sequence[job_pools.Pool]) -> d
 
 
 async def edit(request: web.Request) -> web.StreamResponse:
-    """`configuration`: begins with the spec of that one, to go back to it. `as=form`: as a form."""
-    form = FORM if request.query.get("as") == FORM else YAML
+    """`configuration`: begins with the spec of that one, to go back to it. `as`: FORM or YAML; without it
+    as a form, where that can hold all of the spec."""
     calls, id = jobs.jobs(request), request.match_info["id"]
     answer = await calls.get(id)
     spec, found = answer.job_info.spec, Findings()
@@ -135,8 +137,19 @@ async def edit(request: web.Request) -> web.StreamResponse:
     if text.isascii() and text.isdigit() and len(text) < 12:
         spec = await calls.spec(id, int(text))
         found.note = f"This is configuration {text}, not the present one. Preview says what going back does."
+    form = request.query.get("as", "")
+    if form not in (FORM, YAML):
+        beyond = job_forms.beyond(spec)
+        form = YAML if beyond else FORM
+        if beyond:
+            found.note = f"{found.note} {_no_field(beyond)}".strip()
     draft = Draft.from_spec(job_specs.bare(spec), form, version=answer.job_info.status.version.value)
     return await _edit_page(request, draft, found, answer, await jobs.known_pools(request))
+
+
+def _no_field(beyond: Sequence[str]) -> str:
+    named, more = ", ".join(beyond[:NAMED]), len(beyond) - NAMED
+    return f"This is YAML because the form cannot hold {named}{f' and {more} more' if more > 0 else ''}."
 
 
 async def edit_live(request: web.Request) -> web.StreamResponse:

@@ -25,6 +25,7 @@ from services.pipelines.service import SERVICE
 from shared.service.testing import started
 from tests.console.harness import Console, client_of, console_of
 from tests.console.test_experiments import some
+from tests.console.test_home import Elsewhere
 
 # One event loop and one browser for all: starting it costs more than a test.
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -233,6 +234,28 @@ async def test_by_keyboard_alone(browser: Browser, console: Console):
         await page.keyboard.press("g")
         await page.keyboard.press("h")
         await page.wait_for_url(f"{console.base}/")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_a_service_that_is_down_warns_in_one_colour(
+    browser: Browser, console: Console, tmp_path: Path, unused_tcp_port: int, theme: str
+):
+    beside = {"meta": Elsewhere(f"127.0.0.1:{unused_tcp_port}")}
+    async with (
+        console_of(console.service, tmp_path / "c", beside=beside) as alone,
+        tab(browser, alone, "operator", color_scheme=theme) as page,
+    ):
+        # Also beside the page's own place in the menu, whose icon has another.
+        await page.goto("/regions")
+        await expect(page.locator(".nav [aria-current] .nav-warn")).to_be_visible()
+        colours = await page.evaluate(WARNINGS)
+        assert len(colours) > 1 and len(set(colours)) == 1, colours
+
+
+WARNINGS = """() => {
+  const shown = (element) => getComputedStyle(element).color;
+  return [...document.querySelectorAll(".nav-warn .i, .note.bad > .i")].map(shown);
+}"""
 
 
 async def test_delete_has_cancel_under_the_enter_key(browser: Browser, console: Console):

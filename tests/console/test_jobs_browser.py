@@ -49,8 +49,7 @@ async def test_a_job_from_the_first_click_to_its_deletion(browser: Browser, work
         await expect(page.locator("#instances .cell.p-running")).to_have_count(4)  # and the legend's
 
         await page.keyboard.press("e")
-        text = page.get_by_label("The spec as YAML")
-        await text.fill((await text.input_value()).replace("value: run", "value: slow start"))
+        await page.locator("#command").fill("slow start")
         await page.locator("#batch_size").fill("1")
         await page.get_by_role("button", name="Preview", exact=True).last.click()
         await expect(page.locator("#preview .effect-updated")).to_contain_text("3updated0–2")
@@ -166,8 +165,8 @@ async def test_screenshots_fit_and_contrast(
         "job-history": f"{at['failed']}/history",
         "job-raw": f"{at['long']}/raw",
         "job-commands": f"{at['long']}/commands",
-        "job-edit": f"{at['long']}/edit",
-        "job-edit-form": f"{at['rolling']}/edit?as=form",
+        "job-edit": f"{at['long']}/edit?as=yaml",
+        "job-edit-form": f"{at['rolling']}/edit",
         "job-stop": f"{at['rolling']}/stop",
         "job-abort": f"{at['rolling']}/abort",
         "job-restart": f"{at['stopped']}/restart",
@@ -191,7 +190,7 @@ async def test_screenshots_fit_and_contrast(
         await page.locator("#instances").fill("many")
         await page.get_by_role("button", name="Preview", exact=True).last.click()
         await check("job-wrong")
-        await page.goto(f"{at['stopped']}/edit?as=form")
+        await page.goto(f"{at['stopped']}/edit")
         await page.locator("#instances").fill("3")
         await page.get_by_role("button", name="Preview", exact=True).last.click()
         await check("job-preview")

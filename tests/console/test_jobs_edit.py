@@ -197,8 +197,8 @@ async def test_a_job_like_another_begins_with_its_spec(works: Works):
 
 async def test_a_replacement_is_previewed_by_instances_and_by_text(works: Works):
     job = await works.yard.job("run", 3, name="three")
-    text = text_of(await works.get(job, "/edit")).replace("instance_count: 3", "instance_count: 2")
-    page = await edited(works, job, text=text, batch_size="1", rollback_on_failure="on")
+    text = text_of(await works.get(job, "/edit?as=yaml")).replace("instance_count: 3", "instance_count: 2")
+    page = await edited(works, job, "?as=yaml", text=text, batch_size="1", rollback_on_failure="on")
     assert "0 added 0 updated 1 removed 2 2 unchanged 0–1" in page.words
     assert "− instance_count: 3 + instance_count: 2" in page.words
     assert "curl -X PUT" in page.words and '"rollback_on_failure": true' in page.words
@@ -225,9 +225,44 @@ async def test_the_form_changes_its_fields_and_leaves_the_others(works: Works):
     assert found.default_spec.containers[0].entrypoint.arguments == ["x"]
 
 
+async def test_edit_opens_as_the_form_that_a_job_was_made_with(works: Works):
+    typed = {
+        "name": "formed", "instances": "2", "command": "run", "cpu": "0.25", "memory": "64", "team": "search",
+        "labels": "env=prod", "environment": "MODE=a,b", "description": "of a form", "grace": "5",
+        "check": "command", "check_target": "true", "priority": "7", "unavailable": "1",
+    }  # fmt: skip
+    page = await new(works, **typed)
+    await works.console.post("/jobs", {**form(page), "action": "write"})
+    [id] = await ids(works, "formed")
+    job = Job(works.yard, id, "1-1-1")
+    page = await works.get(job, "/edit")
+    assert form(page)["form"] == "form" and "because the form" not in page.words
+    assert {name: form(page)[name] for name in typed} == typed
+    # Nothing of it is another by having been a form.
+    page = await edited(works, job)
+    assert "The spec is the one that the job has." in page.words
+    assert form(await works.get(job, "/edit?as=yaml"))["form"] == "yaml"
+
+
+async def test_edit_opens_as_yaml_and_says_why_where_the_form_cannot_hold_the_spec(works: Works):
+    spec = works.yard.spec("run", 2, name="wide")
+    spec.instance_spec[1].labels.add(key="odd", value="yes")
+    spec.default_spec.containers[0].entrypoint.arguments.append("x")
+    job = await works.yard.job("run", 2, name="wide")
+    await job.replace(spec)
+    await job.until_over()
+    page = await works.get(job, "/edit")
+    assert "odd" in text_of(page) and "This is YAML because the form cannot hold " in page.words
+    assert "default_spec.containers[main].entrypoint.arguments[0]" in page.words
+    assert "because the form" not in (await works.get(job, "/edit?as=form")).words
+    # Going back to what the form can hold.
+    page = await works.get(job, "/edit?configuration=1")
+    assert form(page)["form"] == "form" and "This is configuration 1" in page.words
+
+
 async def test_what_others_changed_is_shown_and_put_together_with_mine(works: Works):
     job = await works.yard.job("run", 2, name="both", owner="ann", labels={"a": "1"})
-    page = await works.get(job, "/edit")
+    page = await works.get(job, "/edit?as=yaml")
     mine = text_of(page).replace("owner: ann", "owner: me").replace("instance_count: 2", "instance_count: 5")
     async with open_stream(works.console, f"/jobs/{job.id}/edit/live?version={job.version}") as stream:
         assert "Changed" not in (await stream.until("parts"))["meanwhile"]
@@ -253,7 +288,7 @@ async def test_what_others_changed_is_shown_and_put_together_with_mine(works: Wo
 
 async def test_my_text_can_be_kept_as_it_is_and_the_preview_shows_what_that_undoes(works: Works):
     job = await works.yard.job("run", 1, name="mine")
-    page = await works.get(job, "/edit")
+    page = await works.get(job, "/edit?as=yaml")
     mine = {**form(page), "text": text_of(page).replace("name: mine", "name: mine\nowner: me")}
     await job.replace(works.yard.spec("run", 1, name="mine", labels={"their": "own"}))
     await job.until_over()
@@ -267,7 +302,7 @@ async def test_my_text_can_be_kept_as_it_is_and_the_preview_shows_what_that_undo
 
 async def test_a_change_of_state_alone_only_asks_again(works: Works):
     job = await works.yard.job("run", 1, name="halts")
-    page = await edited(works, job, owner="me")
+    page = await edited(works, job, "?as=yaml", owner="me")
     await job.stop()
     page = await works.post(job, "/edit", {**form(page), "action": "write"})
     assert (
@@ -277,12 +312,12 @@ async def test_a_change_of_state_alone_only_asks_again(works: Works):
 
 async def test_what_the_service_refuses_keeps_the_text(works: Works):
     job = await works.yard.job("slow start", 2, name="busy", settle=False)
-    page = await works.get(job, "/edit")
+    page = await works.get(job, "/edit?as=yaml")
     text = text_of(page) + "nonsense: 1\n"
     page = await works.post(job, "/edit", {**form(page), "text": text, "action": "preview"})
     assert page.status == 400 and text_of(page) == text and "nonsense is no field" in page.words
-    other = text_of(await works.get(job, "/edit")).replace(works.yard.pool, "elsewhere")
-    page = await edited(works, job, text=other)
+    other = text_of(await works.get(job, "/edit?as=yaml")).replace(works.yard.pool, "elsewhere")
+    page = await edited(works, job, "?as=yaml", text=other)
     assert page.status == 400 and "respool_id cannot be changed" in page.words and text_of(page) == other
     page = await edited(works, job, "?as=form", command="")
     assert page.status == 400 and "say what to run" in wrong(page)["command"]
@@ -290,7 +325,7 @@ async def test_what_the_service_refuses_keeps_the_text(works: Works):
 
 async def test_a_job_that_was_deleted_meanwhile_leaves_the_text_for_a_new_one(works: Works):
     job = await works.yard.job("run", 1, name="lost")
-    page = await works.get(job, "/edit")
+    page = await works.get(job, "/edit?as=yaml")
     await job.delete()
     page = await works.post(job, "/edit", {**form(page), "action": "preview"})
     assert page.status == 404 and "name: lost" in text_of(page) and "deleted meanwhile" in page.words
@@ -301,9 +336,9 @@ async def test_a_job_that_was_deleted_meanwhile_leaves_the_text_for_a_new_one(wo
 async def test_a_restart_in_flight_is_told(works: Works):
     job = await works.yard.job("slow end", 2, name="again")
     await job.restart()
-    page = await works.get(job, "/edit")
+    page = await works.get(job, "/edit?as=yaml")
     assert "A restart goes on: nothing can be replaced" in page.words
-    page = await edited(works, job, owner="me")
+    page = await edited(works, job, "?as=yaml", owner="me")
     page = await works.post(
         job, "/edit", {**form(page), "text": text_of(page) + "owner: me\n", "action": "preview"}
     )

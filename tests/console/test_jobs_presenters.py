@@ -128,6 +128,22 @@ def test_a_form_shows_what_a_spec_says_and_says_it_again():
 
 
 @pytest.mark.parametrize(
+    "text,path",
+    [
+        ("default_spec: {containers: [{name: web, entrypoint: {value: run}}]}", "containers[web].name"),
+        ('default_spec: {containers: [{name: main, entrypoint: {value: "run\\n"}}]}', "entrypoint.value"),
+        ("default_spec: {containers: [{name: main, resource: {cpu_limit: 0.123456789}}]}", "cpu_limit"),
+        ("default_spec: {containers: [{name: main, environment: [{name: A, value: ' b'}]}]}", "[A].value"),
+        ("labels: [{key: a, value: b}, {key: a, value: c}]", "labels["),
+        ("sla: {preemptible: true}", "sla.preemptible"),
+    ],
+)  # fmt: skip
+def test_what_a_form_would_make_something_else_of_is_beyond_it(text: str, path: str):
+    found = job_specs.parse(f"name: a\ninstance_count: 1\nrespool_id: {{value: p}}\n{text}\n")
+    assert any(path in one for one in job_forms.beyond(found)), job_forms.beyond(found)
+
+
+@pytest.mark.parametrize(
     "text,bounds", [("", []), ("3", [(3, 4)]), ("0-4, 7", [(0, 5), (7, 8)]), ("2 – 2,", [(2, 3)])]
 )
 def test_ranges_mean_both_their_ends(text: str, bounds: list[tuple[int, int]]):

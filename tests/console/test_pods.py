@@ -137,6 +137,17 @@ async def test_a_wrong_value_has_a_caret_under_it(console: Console):
     assert page.status == 400 and "must be valid UUID" in page.text
 
 
+async def test_an_address_may_call_the_filter_query_as_the_export_does(console: Console):
+    page = await console.get("/pods?by=pods&query=Pod+Name%3Alone&page_size=50&order_by=name+asc")
+    assert page.url == "/pods?filter=Pod+Name:lone&order_by=name+asc&page_size=50&by=pods"
+    assert page.rows() == ["lone"]
+    page = await console.get("/pods?by=pods&filter=Pod+Name%3Awaiting&query=Pod+Name%3Alone")
+    assert page.rows() == ["waiting"] and "query" not in page.url
+    for name in ("filter", "query"):
+        lines = (await console.get(f"/pods/-/export.ndjson?{name}=Pod+Name%3Alone")).text.splitlines()
+        assert [json.loads(line)["result"]["pod"]["name"] for line in lines] == ["lone"]
+
+
 async def test_labels_that_nobody_knows_are_named(console: Console):
     page = await console.get("/pods?by=pods&filter=Nmespace%3Aprod")
     assert len(page.rows()) == 7
