@@ -64,14 +64,24 @@ def place(number: int) -> str:
 
 
 def pod(number: int, line: bytes) -> Pod:
-    """Raises InvalidArgument; also for the last line of an export that failed."""
+    """Raises InvalidArgument; also for what an export answers that failed, be it its last line or, before
+    the first one, its whole body."""
     value = _loads(number, line)
-    if isinstance(value, dict) and isinstance(value.get("error"), dict):
-        said = scalars.quoted(value["error"].get("message", ""))
-        raise InvalidArgument.at(place(number), f"the export that is fed did not end well: {said}")
+    if isinstance(value, dict) and (said := _failure(value)) is not None:
+        raise InvalidArgument.at(
+            place(number), f"the export that is fed did not end well: {scalars.quoted(said)}"
+        )
     if isinstance(value, dict) and isinstance(value.get("result"), dict):
         value = value["result"].get("pod")
     return _read(Pod, value, number)
+
+
+def _failure(value: dict[str, Any]) -> str | None:
+    """What a RuntimeStreamError or a RuntimeError says; None: it is neither."""
+    error = value.get("error")
+    if isinstance(error, dict):
+        return str(error.get("message", ""))
+    return error if isinstance(error, str) and "code" in value else None
 
 
 def inventory_item(number: int, line: bytes) -> pb.InventoryItem:

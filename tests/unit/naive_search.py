@@ -87,13 +87,44 @@ def _one(kind: str, value: str, found: list[str]) -> bool:
     return any(_fits(kind, rest, text) != negated for text in found)
 
 
+def matches_map(value: str, entries: Mapping[str, str]) -> bool:
+    """Of a map's entries. Raises Wrong."""
+    if value in ("*", "-"):
+        return value == "*"
+    at = mask(value).find("=")
+    key, content = (value, "") if at < 0 else (value[:at], value[at + 1 :])
+    negated = key.startswith("!")
+    if at >= 0 and key and not content:
+        # Whether that very key is there.
+        if key == "!" or (key.startswith("!!") and len(key) > 2):
+            raise Wrong("no key")
+        wanted = key[1:] if negated else key
+        plain = not (wanted.startswith("r/") and len(wanted) > 2) and not _is_quoted(wanted)
+        there = any(_fits("text", f'"{wanted}"' if plain else wanted, name) for name in entries)
+        return there != negated
+    if negated:
+        raise Wrong("a negated key")
+    opposite = content.startswith("!") and len(content) > 1
+    if content.startswith("!!") and len(content) > 2:
+        raise Wrong("reserved")
+    rest = content[1:] if opposite else content
+    return any(
+        (not key or _fits("text", key, name)) and (not content or _fits("text", rest, text) != opposite)
+        for name, text in entries.items()
+    )
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] == '"'
+
+
 def _fits(kind: str, rest: str, text: str) -> bool:
     if len(rest) > 2 and rest[:2] == "r/":
         try:
             return re.search(rest[2:].lower(), text, re.IGNORECASE) is not None
         except re.error as error:
             raise Wrong(str(error)) from None
-    quoted = len(rest) > 1 and rest[0] == '"' and rest[-1] == '"'
+    quoted = _is_quoted(rest)
     if kind == "id":
         wanted = rest[1:-1] if quoted else rest
         if not _UUID.fullmatch(wanted):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.pods import ndjson
 from services.pods.stored import line_of
 from shared.errors import InvalidArgument
-from shared.pb.storage.pod_pb2 import Pod
+from shared.pb.storage.pod_pb2 import ContainerInstance, Pod
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
@@ -43,6 +43,14 @@ def test_pods_bare_and_as_the_export_writes_them() -> None:
     assert ndjson.pod(1, json.dumps(json.loads(line)["result"]["pod"]).encode()) == pod
     # Unknown names are ignored, null is nothing.
     assert ndjson.pod(1, b'{"id": "a", "new": 1, "started": null, "liveInstances": null}') == Pod(id="a")
+    assert ndjson.pod(1, b'{"id": "a", "error": null, "code": 1}') == Pod(id="a")
+    nulls = dict.fromkeys([field.json_name for field in Pod.DESCRIPTOR.fields])
+    instance = dict.fromkeys([field.json_name for field in ContainerInstance.DESCRIPTOR.fields])
+    nulls |= {"id": "a", "liveInstances": [instance, {"instanceId": {"containerRuntime": None, "id": None}}]}
+    nulls |= {"terminatedInstances": [{"instances": None}]}
+    assert ndjson.pod(1, json.dumps(nulls).encode()) == Pod(
+        id="a", live_instances=[{}, {"instance_id": {}}], terminated_instances=[{}]
+    )
     assert ndjson.pod(1, b'{"id": "a", "deployment_id": "b"}') == Pod(id="a", deployment_id="b")
 
 
@@ -81,6 +89,13 @@ def test_inventory_rows() -> None:
             ndjson.pod,
             b'{"error": {"message": "too late"}}',
             "line 7: the export that is fed did not end well",
+        ),
+        (ndjson.pod, b'{"error": {}}', "line 7: the export that is fed did not end well"),
+        # What an export answers that failed before its first line.
+        (
+            ndjson.pod,
+            b'{"error": "no such label", "code": 3, "message": "no such label", "details": []}',
+            "line 7: the export that is fed did not end well: 'no such label'",
         ),
         (ndjson.inventory_item, b"{}", "line 7: kind: must be"),
         (ndjson.inventory_item, b"3", "line 7: kind: must be"),

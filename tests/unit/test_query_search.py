@@ -428,7 +428,17 @@ FIELDS: naive_search.Fields = {
     "Pod Name": ("text", lambda stored: [stored.pod.name]),
     "Namespace": ("text", lambda stored: [stored.pod.namespace]),
     "Container Image Digest": ("text", lambda stored: [i.image_digest for i in stored.pod.live_instances]),
+    "Container Name": ("text", lambda stored: [i.container_name for i in _instances(stored)]),
+    "Container ID": ("text", lambda stored: [i.instance_id.id for i in _instances(stored)]),
+    "Node": ("text", lambda stored: [i.instance_id.node for i in _instances(stored)]),
 }
+
+
+def _instances(stored: StoredPod) -> list[Any]:
+    buckets = [stored.pod.live_instances, *(b.instances for b in stored.pod.terminated_instances)]
+    return [instance for bucket in buckets for instance in bucket]
+
+
 TEXTS = [
     "",
     "a",
@@ -450,7 +460,7 @@ TEXTS = [
     "r/",
 ]
 PODS = [
-    pod(id=id, name=name, namespace=namespace, deployment_id=deployment, digests=digests)
+    pod(id=id, name=name, namespace=namespace, deployment_id=deployment, digests=digests, old=digests[1:])
     for (id, deployment), (name, namespace, digests) in zip(
         [*product((A, B, C), ("", A, B)), *product((A, B), ("", C))] * 2,
         [
@@ -463,7 +473,11 @@ PODS = [
 
 _values = st.one_of(
     st.sampled_from(
-        [*TEXTS, A, B, A.upper(), f'"{A}"', f"!{B}", "r/^[ab]+$", "r/a|b", "!r/b", "r/^$", "r/(", "!!a"]
+        [
+            *(*TEXTS, A, B, A.upper(), f'"{A}"', f"!{B}"),
+            *("r/^[ab]+$", "r/a|b", "!r/b", "r/^$", "r/(", "!!a"),
+            *("c0", "C", "old", '"old"', "!old", "node-1", "!node-", "r/^id"),
+        ]
     ),
     st.text('ab+:," !*-/A%é', max_size=5),
 )
@@ -510,6 +524,40 @@ def test_a_store_is_never_asked_for_too_little(query: str) -> None:
         assert asked or not test(stored)
         assert not narrowed.exact or asked == test(stored)
         assert names is None or stored.pod.id in names or not test(stored)
+
+
+_entries = st.dictionaries(
+    st.sampled_from(["a", "A", "ab", "b", "!a", ""]), st.sampled_from(TEXTS), max_size=3
+)
+_sides = st.one_of(
+    st.sampled_from(
+        ["", "a", "A", "ab", '"a"', '"ab"', "!a", '!"A"', "r/^a", "!r/b$", "!", "!!a", "%", " a"]
+    ),
+    st.text('ab!="r/', max_size=4),
+)
+_map_values = st.one_of(
+    st.builds("{}={}".format, _sides, _sides),
+    _sides,
+    st.sampled_from(["*", "-", "=", "!=", "==", '"a=b"=c']),
+)
+
+
+@given(_map_values, st.lists(_entries, min_size=1, max_size=4))
+@settings(max_examples=400, deadline=None)
+def test_a_map_means_what_it_says(value: str, found: list[dict[str, str]]) -> None:
+    value = value.strip() or "*"
+    try:
+        wanted: Any = [naive_search.matches_map(value, entries) for entries in found]
+    except naive_search.Wrong:
+        wanted = "refused"
+    try:
+        parsed = SEARCH.parse(f"Deployment Label:{value}", NOW)
+    except InvalidArgument:
+        assert wanted == "refused"
+        return
+    assert parsed.joined is not None
+    test = compile(parsed.joined, ROW_SCHEMA)
+    assert [test(row(labels=entries)) for entries in found] == wanted
 
 
 def _holds(condition: Any, value: Any) -> bool:
