@@ -136,6 +136,8 @@ async def test_a_status_that_does_not_exist_is_refused_and_a_long_message_cut(de
     await desk.report(bench, message="x" * 100_000)
     seen = await desk.seen(bench)
     assert (seen.status, len(seen.status_message)) == (AVAILABLE, controller_service.MESSAGE_LENGTH)
+    await desk.call(desk.controller.Unregister, pb.UnregisterRequest(reason="x" * 100_000), bench)
+    assert len((await desk.seen(bench)).status_message) == controller_service.MESSAGE_LENGTH
 
 
 async def test_unregister_takes_everything_back(desk: Desk) -> None:

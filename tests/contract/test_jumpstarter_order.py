@@ -227,6 +227,38 @@ async def test_a_policy_that_is_made_meanwhile_holds() -> None:
         assert [(c.type, c.reason) for c in lease.conditions] == [("Unsatisfiable", "NoAccess")]
 
 
+async def test_a_lease_that_waits_ends_when_its_owner_loses_access() -> None:
+    """Whether the owner's labels change, or the policy."""
+    async with started() as (store, _, (process,)):
+        clients, policies = process.collections[kinds.CLIENT], process.collections[kinds.ACCESS_POLICY]
+        await clients.create(pb.Client(name=ANN, labels={"team": "a"}), BY)
+        policy = pb.AccessPolicy(name=name("accessPolicies", "teams"))
+        getattr(policy.policies.add(), "from").add().client_selector.match_labels["team"] = "a"
+        await policies.create(policy, BY)
+        await exporter(process, "e1")
+
+        def join(client: pb.Client, team: str) -> None:
+            client.labels["team"] = team
+
+        def open_to(policy: pb.AccessPolicy, team: str) -> None:
+            getattr(policy.policies[0], "from")[0].client_selector.match_labels["team"] = team
+
+        async def reasons(id: str) -> list[str]:
+            await process.engine.settle()
+            return [c.reason for c in (await stored(store, id)).conditions]
+
+        for id in ("holds", "one"):
+            await process.engine.create(wanted(id), BY)
+        await clients.update(ANN, lambda client: join(client, "b"), BY)
+        assert await reasons("one") == ["NotAvailable", "NoAccess"]
+        await clients.update(ANN, lambda client: join(client, "a"), BY)
+        await process.engine.create(wanted("two"), BY)
+        assert await reasons("two") == ["NotAvailable"]
+        await policies.update(policy.name, lambda policy: open_to(policy, "b"), BY)
+        assert await reasons("two") == ["NotAvailable", "NoAccess"]
+        assert await reasons("holds") == ["Ready"], "what it has it keeps"
+
+
 async def test_a_lease_ends_when_what_it_waits_for_can_be_had_as_spot_only() -> None:
     """Whatever makes it so: here the exporter that it could have had otherwise goes offline."""
     async with started() as (store, _, (process,)):

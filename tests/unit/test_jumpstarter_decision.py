@@ -209,6 +209,24 @@ def test_the_end_of_a_lease_with_an_exporter() -> None:
     assert reason(decide(held, lab(), NOW + 60 * SECOND)) == "Ready=False Expired"
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        exporter("e", **OFFLINE),
+        exporter("e", **DISABLED),
+        exporter("e", **CLEANING),
+        exporter("e", registered=False),
+        exporter("e", "board=jet"),
+    ],
+)
+def test_what_becomes_of_its_exporter_changes_nothing_on_a_lease_that_has_it(found: pb.Exporter) -> None:
+    found.lease = name("leases", "mine")
+    space = lab(found, policy("for others", team="b"))
+    for wanted in (lease(), lease("", "e")):
+        rules.assign(wanted, found.name, 0, False, NOW)
+        assert decide(wanted, space, NOW) == Keep(NOW + 60 * SECOND)
+
+
 @pytest.mark.parametrize("selector", ["board=rpi", "", "board=none"])
 def test_nothing_is_decided_before_it_begins(selector: str) -> None:
     later = lease(selector, times=Times(60 * SECOND, NOW + 1))
