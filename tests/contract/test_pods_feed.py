@@ -14,6 +14,7 @@ import pytest
 
 from services.pods.feed import Event, Feed
 from services.pods.feed_service import PodFeedService
+from services.pods.inventory import Inventory
 from services.pods.kinds import POD
 from services.pods.stored import body_of
 from shared.errors import Aborted
@@ -107,8 +108,16 @@ async def test_who_fed_what_and_when(yard: Yard) -> None:
     await yard.upsert(pod(1), pod(2), source="k8s")
     (first, _) = (await yard.stored()).values()
     assert first.source == "k8s" and first.updated_at > 1_700_000_000 * 10**9
-    (entry, *_) = await yard.store.audit()
-    assert (entry.by.subject, entry.by.action) == ("admin", "grpc:pod:push")
+    await yard.sync(pod(1))
+    await yard.inventory(Cluster(id=CLUSTER, name="east"))
+    await yard.rest("POST", INVENTORY, ndjson({"kind": "cluster", "id": CLUSTER, "name": "west"}))
+    entries = [(entry.revision, entry.by.subject, entry.by.action) for entry in await yard.store.audit()]
+    assert sorted(entries) == [
+        (1, "admin", "grpc:pod:push"),
+        (2, "admin", "grpc:pod:sync"),
+        (3, "admin", "grpc:inventory:put"),
+        (4, "admin", "rest:inventory:put"),
+    ]
 
 
 @pytest.mark.parametrize("action", [feed.UPSERT, feed.REPLACE, feed.REMOVE])
@@ -436,8 +445,21 @@ async def test_inventory(yard: Yard) -> None:
         feed.InventoryItem(removed_cluster=OTHER),
     ]
     result = await yard.feeds.PutInventory(iter(gone), metadata=yard.metadata())
-    assert result.removed == 1
+    assert (result.removed, result.unchanged, result.stored) == (1, 0, 0)
     assert await yard.names("Deployment:*") == {"web-2"}
+
+
+async def test_an_inventory_is_that_of_a_revision(yard: Yard) -> None:
+    """An export that began before a change looks its deployments up as they were then."""
+    for name in ("first", "second"):
+        await yard.inventory(
+            Cluster(id=CLUSTER, name=name), Deployment(id=deployment_id(1), cluster_id=CLUSTER)
+        )
+    inventory = Inventory()
+    for revision, name in ((1, "first"), (2, "second"), (1, "first"), (2, "second")):
+        (row,) = await inventory.rows(yard.store, revision)
+        assert row.cluster_name == name
+    assert await inventory.rows(yard.store, 0) == []
 
 
 async def test_a_cluster_that_is_not_known_is_called_what_its_deployment_says(yard: Yard) -> None:
