@@ -22,10 +22,11 @@ from services.jumpstarter.service import SERVICE
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from shared.pb.jumpstarter.v1.kubernetes_pb2 import LabelSelector, LabelSelectorRequirement
+from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2, lab_service_pb2
 from shared.service.testing import started
 from tests.contract.jumpstarter_callers import AVAILABLE, LEASE_READY, OFFLINE, Desk
-from tests.contract.jumpstarter_yard import HOUR, Clock, Lab, Yard, conditions, opened, until
+from tests.contract.jumpstarter_yard import HOUR, Caller, Clock, Lab, Yard, conditions, opened, until
 from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jumpstarter-controller")]
@@ -171,6 +172,27 @@ async def test_report_status_may_release_the_lease(desk: Desk) -> None:
     await desk.lab.create("board=rpi", id="two")
     await desk.report(bench, AVAILABLE, release_lease=False)
     assert (await desk.lab.get("two")).exporter == bench.name
+
+
+async def test_neither_a_leased_exporter_nor_its_leaseholder_is_removed(desk: Desk) -> None:
+    bench, bob = await desk.exporter("bench", board="rpi"), await desk.lab.client("bob")
+    await desk.lab.create("board=rpi", id="one")
+    await desk.lab.create("board=rpi", id="two")
+
+    async def refused(who: Caller, *said: str) -> None:
+        request = admin_pb2.DeleteRequest(kind=who.kind.lower(), name=who.name)
+        await desk.fails(desk.yard.admin.Delete, request, PRECONDITION, desk.admin, *said)
+
+    await refused(bench, "is leased by", desk.lab.lease_name("one"))
+    await refused(desk.alice, "has the active lease", "release or transfer it first")
+    await desk.lab.update("one", client=bob.name)
+    await refused(desk.alice, "has the active lease", desk.lab.lease_name("two"))
+    await refused(bob, "has the active lease", desk.lab.lease_name("one"))
+    await desk.lab.delete("two")
+    await desk.remove(desk.alice)
+    await desk.lab.delete("one", bob)
+    await desk.remove(bench)
+    await desk.remove(bob)
 
 
 # -- Status

@@ -10,7 +10,7 @@ import pytest
 
 from services.jumpstarter import kinds
 from services.jumpstarter.leasing import lease as rules
-from shared.errors import NotFound
+from shared.errors import FailedPrecondition, NotFound
 from shared.pb.jumpstarter.v1 import common_pb2 as common
 from shared.pb.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 from shared.pb.roundhouse.lab.v1 import lab_pb2 as pb
@@ -198,6 +198,16 @@ async def test_a_client_that_is_removed_meanwhile_gets_no_lease(later: bool) -> 
             await process.engine.create(lease, BY)
         assert await store.get(kinds.LEASE, name("leases", "mine")) is None
         assert await holder(store, "e1") == ""
+
+
+async def test_a_client_that_leases_meanwhile_is_not_removed() -> None:
+    async with started() as (store, _, (process,)):
+        await ann(process)
+        await exporter(process, "e1")
+        process.line.meanwhile = lambda: process.engine.create(wanted("mine"), BY)
+        with pytest.raises(FailedPrecondition, match=r"has the active lease .*/mine; release or transfer it"):
+            await process.collections[kinds.CLIENT].delete(ANN, BY)
+        assert await holder(store, "e1") == "mine"
 
 
 async def test_a_client_that_is_removed_meanwhile_is_handed_no_lease() -> None:
