@@ -228,7 +228,7 @@ async def test_what_is_found_does_not_wait_for_the_end(yard: Yard) -> None:
 async def test_a_timeout_keeps_what_was_found(yard: Yard) -> None:
     await yard.upsert(pod(1), pod(2))
     yard.store.comes_to_an_end.clear()
-    found = await yard.lines("Node:node-1", timeout=1)
+    found = await yard.lines("Node:node-1", timeout=2)
     (one, last) = found.lines
     assert one["result"]["pod"]["name"] == "web-1" and last["error"]["grpcCode"] == 4
     assert yard.store.open_scans == 0
