@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -90,6 +91,21 @@ async def test_create_takes_name_and_description_only(yard: Yard, clock: Clock) 
     assert rest.body["storage_state"] == "AVAILABLE"
     assert not rest.body["created_at"].startswith("2001")
     assert rest.body["last_run_created_at"] == "1970-01-01T00:00:00Z"
+
+
+async def test_a_manifest_may_carry_id_time_and_state(yard: Yard) -> None:
+    """So that an export can be applied again; a time is in whole seconds all the same."""
+    item = {
+        "experiment_id": "of-another-house",
+        "display_name": "a",
+        "created_at": "2020-01-01T00:00:00.75Z",
+        "storage_state": "ARCHIVED",
+    }
+    manifest = json.dumps({"experiments": [item]})
+    assert (await yard.rest("POST", "/admin/v1/apply", {"manifest": manifest})).status == 200
+    made = (await yard.rest("GET", f"{V1}/of-another-house")).ok
+    assert made["created_at"] == "2020-01-01T00:00:00Z"
+    assert made["storage_state"] == "STORAGESTATE_ARCHIVED"
 
 
 async def test_no_experiment_in_the_request(yard: Yard) -> None:
