@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shared.errors import Unavailable
+from shared.pb.roundhouse.podfeed.v1 import podfeed_pb2 as pb
 
 FEED: Final = "feed"
 RESULTS: Final = ("stored", "unchanged", "removed", "refused")
@@ -22,7 +23,7 @@ class State:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # How often all that the cluster has was sent.
+        # How often feeding began, with all that the cluster has.
         self.starts = 0
         # When its server was last heard of, in seconds since 1970; 0: not yet.
         self.heard = 0.0
@@ -41,10 +42,10 @@ class State:
     def fails(self, part: str, why: str) -> None:
         self._wrong[part] = why
 
-    def feeds(self, result: Any, before: Any = None) -> None:
-        """A PushResult, which counts from the start of its stream on, or a SyncResult."""
+    def feeds(self, result: pb.PushResult | pb.SyncResult, before: pb.PushResult | None = None) -> None:
+        """`before`: the last result of the same stream, whose results count from its start on."""
         for name in RESULTS:
-            self.fed[name] += getattr(result, name) - (getattr(before, name) if before is not None else 0)
+            self.fed[name] += getattr(result, name) - getattr(before, name, 0)
 
     @property
     def well(self) -> bool:
@@ -74,7 +75,9 @@ class States(Collector):
             labels=["cluster"],
         )
         starts = CounterMetricFamily(
-            "roundhouse_collector_starts", "How often all of a cluster was sent.", labels=["cluster"]
+            "roundhouse_collector_starts",
+            "How often feeding a cluster began, with all that it has.",
+            labels=["cluster"],
         )
         fed = CounterMetricFamily(
             "roundhouse_collector_fed",
