@@ -363,7 +363,8 @@ async def test_grpc_and_rest_fail_alike(yard: Yard) -> None:
     answer = await yard.listed(page_size=-1)
     answer.is_error(400, 3)
     assert answer.body["message"] == failure.message
-    assert answer.body["details"][0]["error_message"] == failure.short
+    assert answer.body["details"][0]["error_message"] == failure.short == "must not be negative; -1 is"
+    assert answer.body["message"] == f"page_size: {failure.short}"
     assert failure.fields == ("page_size",)
 
 
