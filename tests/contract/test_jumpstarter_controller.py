@@ -25,6 +25,7 @@ from shared.pb.jumpstarter.v1.kubernetes_pb2 import LabelSelector, LabelSelector
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2, lab_service_pb2
 from shared.service.testing import started
+from shared.storage.port import Author, Put
 from tests.contract.jumpstarter_callers import AVAILABLE, LEASE_READY, OFFLINE, Desk
 from tests.contract.jumpstarter_yard import HOUR, Caller, Clock, Lab, Yard, conditions, opened, until
 from tests.patience import PATIENCE
@@ -247,6 +248,31 @@ async def test_an_exporter_is_told_of_the_end_before_the_next_lease(desk: Desk) 
     assert told(await stream.next()) == (True, "one", "alice", {})
     await desk.lab.create("board=rpi", id="two")
     await desk.lab.delete("one")
+    assert told(await stream.next()) == FREE
+    assert told(await stream.next()) == (True, "two", "alice", {})
+    stream.cancel()
+
+
+async def test_it_is_told_of_the_end_also_when_both_are_one_change(desk: Desk) -> None:
+    """As a peer's changes may arrive that were made while this process looked elsewhere."""
+    bench = await desk.exporter("bench", board="rpi")
+    stream = desk.status(bench)
+    assert told(await stream.next()) == FREE
+    for id in ("one", "two"):
+        await desk.lab.create("board=rpi", id=id)
+    assert told(await stream.next()) == (True, "one", "alice", {})
+    exporter = await desk.lab.stored("bench")
+    ending, next_ = await desk.lab.stored_lease("one"), await desk.lab.stored_lease("two")
+    ending.released = ending.ended = True
+    exporter.lease, next_.exporter = next_.name, bench.name
+    next_.effective_begin_time.FromNanoseconds(desk.yard.clock())
+    await desk.yard.store.commit(
+        [
+            Put(kind, one.name, one.SerializeToString(deterministic=True), desk.lab.parent)
+            for kind, one in (("exporter", exporter), ("lease", ending), ("lease", next_))
+        ],
+        by=Author("test", "test:lease:swap"),
+    )
     assert told(await stream.next()) == FREE
     assert told(await stream.next()) == (True, "two", "alice", {})
     stream.cancel()
