@@ -362,7 +362,8 @@ async def test_a_restart_goes_in_batches(yard: Yard) -> None:
     await job.restart(batch_size=2)
     await job.until_flying(0, 1, state=KILLING)
     assert (await job.pod(2)).state == RUNNING
-    await job.until_pod(KILLING, 2, passing=5)
+    await yard.advance(5)
+    await job.until_pod(KILLING, 2)
     await job.until_over(passing=5)
 
 
