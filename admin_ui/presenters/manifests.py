@@ -12,27 +12,13 @@ from google.protobuf.message import Message
 
 from admin_ui.presenters import history, raw
 from admin_ui.presenters.history import Entry, FieldChange
+from shared.admin.stated import OF_LAB_SERVER, stated
 from shared.errors import InvalidArgument
-from shared.pb.goten_sdk.types import meta_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2 as pb
-from shared.pb.roundhouse.lab.v1 import lab_pb2
 
 # Differences that a page shows in full, and lines of each.
 SHOWN: Final = 100
 MAX_LINES: Final = 400
-# The server's own of a goten.types.Meta: manifests may not have them.
-OUTPUT_ONLY: Final = (
-    "create_time", "update_time", "delete_time", "uuid", "generation", "resource_version", "lifecycle",
-)  # fmt: skip
-
-# The same of what a lab keeps: fields from this number on, by the text of lab.proto, and an exporter's
-# labels under its own prefix.
-FIRST_OF_SERVER: Final = 10
-OWN_LABELS: Final = "jumpstarter.dev/"
-_LAB: Final = {message.DESCRIPTOR for message in (lab_pb2.Exporter, lab_pb2.Client, lab_pb2.AccessPolicy)}
-_OF_SERVER: Final = frozenset(
-    field.name for message in _LAB for field in message.fields if field.number >= FIRST_OF_SERVER
-)
 
 Tone = Literal["added", "removed", "same", "gap"]
 
@@ -138,35 +124,14 @@ def _digest(differences: Iterable[pb.Difference]) -> str:
         found.update(f"{difference.action} {difference.kind} {difference.name}\n".encode())
         for packed in (difference.before, difference.after):
             message = history.unpack(packed)
-            body = b"" if message is None else stripped(message).SerializeToString(deterministic=True)
+            body = b"" if message is None else stated(message).SerializeToString(deterministic=True)
             found.update(b"%d\n%b" % (len(body), body))
     return found.hexdigest()
 
 
-def stripped(message: Message) -> Message:
-    """A copy without what only the server sets."""
-    copy: Any = type(message)()
-    copy.CopyFrom(message)
-    if copy.DESCRIPTOR in _LAB:
-        for field in copy.DESCRIPTOR.fields:
-            if field.number >= FIRST_OF_SERVER:
-                copy.ClearField(field.name)
-        for key in [key for key in getattr(copy, "labels", ()) if key.startswith(OWN_LABELS)]:
-            del copy.labels[key]
-        return copy
-    field = copy.DESCRIPTOR.fields_by_name.get("metadata")
-    if field is not None and field.message_type is meta_pb2.Meta.DESCRIPTOR and copy.HasField("metadata"):
-        inner: Any = getattr(copy, "metadata")  # noqa: B009 - of some messages only
-        for name in OUTPUT_ONLY:
-            inner.ClearField(name)
-        if not inner.ListFields():
-            copy.ClearField("metadata")
-    return copy
-
-
 def editable(message: Message) -> dict[str, Any]:
     """The message as a manifest says it."""
-    return raw.value(stripped(message))
+    return raw.value(stated(message))
 
 
 # --- one resource, edited ---------------------------------------------------------------------
@@ -219,7 +184,8 @@ def by_people(entries: Iterable[Entry]) -> list[Entry]:
     return [
         entry
         for entry in entries
-        if not entry.changes or any(change.path.split(".")[0] not in _OF_SERVER for change in entry.changes)
+        if not entry.changes
+        or any(change.path.split(".")[0] not in OF_LAB_SERVER for change in entry.changes)
     ]
 
 

@@ -54,7 +54,7 @@ class Kinds:
 
     def _known(self) -> str:
         names = ", ".join(place.kind.plural for place in self.places) or "none"
-        down = f"; not reached: {', '.join(self.down)}" if self.down else ""
+        down = f"; not reached: {', '.join(self.down)} (see `roundhouse doctor`)" if self.down else ""
         return f"there are: {names}{down}"
 
 

@@ -29,7 +29,8 @@ def lists(text: str) -> dict[str, yaml.SequenceNode]:
     try:
         documents = [node for node in yaml.compose_all(text, Loader=_LOADER) if not _is_nothing(node)]
     except yaml.YAMLError as error:
-        raise CommandError(f"the manifest is not YAML: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise CommandError(f"the manifest is not YAML: {text}") from error
     found: dict[str, yaml.SequenceNode] = {}
     for document in documents:
         if not isinstance(document, yaml.MappingNode):
@@ -48,7 +49,28 @@ def lists(text: str) -> dict[str, yaml.SequenceNode]:
                 found[name].value.extend(value.value)
             else:
                 found[name] = value
+            _check_keys(value)
     return found
+
+
+def _check_keys(value: yaml.Node) -> None:
+    """Raise CommandError for a key that stands twice below: a service would not know in which line."""
+    left, walked = [value], set[int]()
+    while left:
+        node = left.pop()
+        # An alias is the node that it means, and may even mean one around it.
+        if id(node) in walked:
+            continue
+        walked.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += reversed(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, item in node.value:
+                if str(key.value) in seen:
+                    raise CommandError(f"{_at(key)}: the key {str(key.value)!r} stands twice")
+                seen.add(str(key.value))
+                left.append(item)
 
 
 def _is_nothing(node: yaml.Node | None) -> bool:
@@ -66,7 +88,7 @@ def split(found: dict[str, yaml.SequenceNode], known: Kinds) -> dict[str, str]:
     for name, value in found.items():
         place = known.of_list(name)
         if not place.kind.writable:
-            raise CommandError(f"{name}: {place.service} does not let a manifest write these")
+            raise CommandError(f"{name}: the {place.service} service does not let a manifest write these")
         key = yaml.ScalarNode("tag:yaml.org,2002:str", name)
         parts.setdefault(place.service, []).append((key, value))
     return {

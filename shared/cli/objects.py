@@ -64,7 +64,7 @@ def list_(
     limit: int | None,
     output: str,
 ) -> None:
-    """List the objects of a kind. YAML can be given back to `apply`."""
+    """List the objects of a kind. YAML can be given back to `apply`; JSON has everything."""
 
     async def work() -> tuple[Place, list[admin_pb2.Object]]:
         place = (await kinds_module.ask(yard)).find(kind)
@@ -86,7 +86,7 @@ def list_(
     if output == "json":
         click.echo(render.to_json([render.entry(item) for item in found]))
     elif output == "yaml":
-        click.echo(render.to_yaml({place.kind.plural: [render.fields(item.body) for item in found]}))
+        click.echo(render.to_yaml({place.kind.plural: [render.manifest(item) for item in found]}))
     elif output == "name":
         for item in found:
             click.echo(item.name)
@@ -135,7 +135,7 @@ def export(yard: Yard, kinds: tuple[str, ...]) -> None:
             request = admin_pb2.ExportRequest(kinds=[p.kind.kind for p in places if p.service == service])
             async with yard.client(service) as client:
                 async for found in client.stream(Admin, "Export", request):
-                    manifest[known.plural(found.kind)].append(render.fields(found.body))
+                    manifest[known.plural(found.kind)].append(render.manifest(found))
         return manifest
 
     click.echo(render.to_yaml(run(work())))

@@ -14,6 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from shared.admin.stated import stated
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 
 # How wide a cell and how many columns of a kind's own fields a table shows.
@@ -78,7 +79,17 @@ def fields(body: any_pb2.Any) -> dict[str, Any]:
     message = unpack(body)
     if message is None:
         return {"@type": body.type_url} if body.type_url else {}
+    return _fields(message)
+
+
+def _fields(message: Message) -> dict[str, Any]:
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def manifest(found: admin_pb2.Object) -> dict[str, Any]:
+    """An object as `apply` takes it."""
+    message = unpack(found.body)
+    return fields(found.body) if message is None else _fields(stated(message))
 
 
 def entry(found: admin_pb2.Object) -> dict[str, Any]:

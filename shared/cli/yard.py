@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
@@ -19,6 +21,8 @@ Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 TOKEN_FILE: Final = "operator.token"
+# The characters of a JWT: others would not even travel as a header.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._=-]*")
 
 
 class CommandError(click.ClickException):
@@ -37,7 +41,7 @@ class Yard:
     def token(self) -> str:
         """The bearer token. CommandError when the file cannot be read, unless none is asked for."""
         try:
-            text = self.token_file.read_text().strip()
+            text = self.token_file.read_text(errors="replace").strip()
         except OSError as error:
             if not self.config.auth:
                 return ""
@@ -47,6 +51,11 @@ class Yard:
             ) from error
         if not text and self.config.auth:
             raise CommandError(f"{self.token_file} is empty; it must hold a token")
+        if not _TOKEN.fullmatch(text):
+            raise CommandError(
+                f"{self.token_file} holds no token, which is one word of letters, digits, '.', '-' and '_'; "
+                "`roundhouse token create` prints one"
+            )
         return text
 
     def targets(self) -> dict[str, str]:
@@ -101,7 +110,27 @@ def where(command: Command) -> Command:
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    return asyncio.run(work)
+    """To its end. Raises KeyboardInterrupt at Ctrl-C; once is enough, more of them change nothing."""
+
+    async def interruptible() -> Result:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupted(number: int, frame: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            loop.call_soon_threadsafe(task.cancel)
+
+        signal.signal(signal.SIGINT, interrupted)
+        try:
+            return await work
+        finally:
+            if signal.getsignal(signal.SIGINT) is interrupted:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        return asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def each(work: dict[str, Awaitable[Result]]) -> dict[str, Result | BaseException]:

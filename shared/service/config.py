@@ -62,8 +62,15 @@ def boolean(text: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("is not a whole number") from None
+
+
 def port(text: str) -> int:
-    number = int(text)
+    number = whole(text)
     if not 0 <= number <= 65535:
         raise ValueError("is not a port")
     return number
@@ -78,7 +85,7 @@ def base_port(text: str) -> int:
 
 def count(text: str) -> int:
     """A number from 0."""
-    number = int(text)
+    number = whole(text)
     if number < 0:
         raise ValueError("must not be negative")
     return number
@@ -126,7 +133,10 @@ def replacements(text: str) -> dict[str, str]:
 
 def amount(text: str) -> float:
     """A number from 0, perhaps with a fraction."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("is not a number") from None
     if not 0 <= number < float("inf"):
         raise ValueError("must be a number from 0")
     return number

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -122,6 +124,13 @@ def test_exporters_are_chosen_by_labels(yard: Up) -> None:
     assert chosen("-l", "board", "--filter", 'name = "namespaces/lab/exporters/b"') == [
         "namespaces/lab/exporters/b"
     ]
+    # What is written of them by the server is no part of a manifest.
+    again = good(yard, "apply", "-f", "-", "--prune", "--dry-run", stdin=good(yard, "export"))
+    assert set(re.findall(r"(\w+): (\d+) would change", again)) == {
+        (name, "0") for name in ("meta", "jumpstarter", "jobs", "pipelines")
+    }
+    listed = yaml.safe_load(good(yard, "list", "exporters", "-o", "yaml"))
+    assert listed == {"exporters": [{k: v for k, v in entry.items() if v} for entry in exporters]}
     with Background("watch", "exporters", "-l", "broken=yes", *yard.where) as watching:
         watching.wait_for(r"^\+ namespaces/lab/exporters/b")
         exporters[1]["labels"] = {}
@@ -170,7 +179,11 @@ def test_watch_shows_changes_survives_a_restart_and_ends_quietly(yard: Up) -> No
         line = programs.wait_for(rf'^{{.*"removed", "name": "{identifier}".*').group(0)
         assert json.loads(line) == {"change": "removed", "name": identifier}
         assert people.interrupt() == 130
+        # A shell may pass on what the whole group gets.
+        for _ in range(3):
+            programs.process.send_signal(signal.SIGINT)
         assert programs.interrupt() == 130
+    assert "(a bug" not in programs.output
     assert [line for line in people.lines if line][-1] == f"- {identifier}"
 
 
@@ -189,6 +202,9 @@ def test_tokens_and_roles(yard: Up, tmp_path: Path) -> None:
     assert good(yard, "token", "revoke", rows[0][0]) == f"revoked {rows[0][0]} of ann\n"
     assert "UNAUTHENTICATED" in bad(yard, "list", "experiments", *as_ann)
     assert "no token in" in bad(yard, "list", "experiments", "--token-file", str(tmp_path / "none"))
+    for content in (b"", b"two\nlines", b"\xff\xfe", "ä".encode()):
+        file.write_bytes(content)
+        assert f"{file} " in bad(yard, "list", "experiments", *as_ann)
     assert "role" in bad(yard, "token", "create", "--subject", "bob", "--role", "emperor")
     assert "ttl" in bad(yard, "token", "create", "--subject", "bob", "--role", "viewer", "--ttl", "500d")
 

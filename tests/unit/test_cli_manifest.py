@@ -63,7 +63,9 @@ def test_an_empty_list_is_one(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("experiments: [", "the manifest is not YAML"),
+        ("experiments: [", "the manifest is not YAML: .* at line 2"),
+        ("experiments:\n- name: a\n  b: {c: 1, c: 2}", "line 3: the key 'c' stands twice"),
+        ("experiments: &a\n- {b: *a, c: 1}\n- {c: 1,\n   c: 1}", "line 4: the key 'c' stands twice"),
         ("- a\n- b", "line 1: a manifest is lists named by kind"),
         ("just text", "line 1: a manifest is lists named by kind"),
         ("regions: []\nexperiments: 7", "line 2: 'experiments' must be a list"),
@@ -80,7 +82,7 @@ def test_what_is_wrong_is_said_with_its_line(text: str, message: str) -> None:
     ("text", "message"),
     [
         ("dragons: []", "dragons: no service keeps such a list; there are: experiments, regions"),
-        ("pods: []", "pods: pods does not let a manifest write these"),
+        ("pods: []", "pods: the pods service does not let a manifest write these"),
     ],
 )
 def test_lists_that_nobody_takes(text: str, message: str) -> None:

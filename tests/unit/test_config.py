@@ -59,6 +59,19 @@ def test_everything_wrong_is_named_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [("BASE_PORT", "http", "is not a whole number"), ("JOBS_MAX_PODS", "1.5", "is not a whole number"),
+     ("JOBS_CPU", "all", "is not a number")],
+)  # fmt: skip
+def test_what_is_no_number_is_said_in_words(name: str, text: str, said: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Config.load({f"ROUNDHOUSE_{name}": text})
+    assert [(v.field, v.description) for v in caught.value.violations] == [
+        (f"ROUNDHOUSE_{name}", f"{text!r} {said}")
+    ]
+
+
 @pytest.mark.parametrize("text", ["5", "5 parsecs", "", "-1s", "1.s", "s"])
 def test_a_duration_needs_a_number_and_a_unit(text: str) -> None:
     with pytest.raises(InvalidArgument, match="ROUNDHOUSE_STOP_GRACE"):
