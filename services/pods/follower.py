@@ -40,6 +40,8 @@ LAPSE: Final = 5.0
 _LOOK: Final = 0.1
 # Seconds after which a token is stored though nothing else has changed.
 _REST: Final = 30.0
+# Seconds that the jobs service may be away before somebody hears of it: each start of the suite is one.
+PATIENCE: Final = 10.0
 _BY: Final = Author("pods-service", "pods-service:jobs:follow")
 # Messages that wait while others are written.
 _AHEAD: Final = 16
@@ -168,8 +170,11 @@ class Follower:
 
     def _failed(self, error: Exception, *, unforeseen: bool = False) -> None:
         """Says so, once until it follows again."""
-        if isinstance(error, CallFailed) and error.failure.code is grpc.StatusCode.INVALID_ARGUMENT:
+        code = error.failure.code if isinstance(error, CallFailed) else None
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
             self._anew = True
+        if code is grpc.StatusCode.UNAVAILABLE and self.lag < PATIENCE:
+            return
         if not self._failing:
             log.log(
                 logging.ERROR if unforeseen else logging.WARNING,
