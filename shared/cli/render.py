@@ -32,6 +32,8 @@ _FIRST: Final[dict[str, tuple[str, ...]]] = {
     "roundhouse.jobs.v1.Job": ("name", "state", "instance_count", "owner", "updated_at"),
     "roundhouse.jobs.v1.Pod": ("instance", "run", "status.state", "status.start_time", "status.reason"),
     "roundhouse.jobs.v1.Run": ("pod", "run", "status.state", "status.start_time", "status.reason"),
+    "roundhouse.lab.v1.Exporter": ("status", "lease", "last_seen", "status_message"),
+    "roundhouse.lab.v1.Lease": ("client", "selector", "exporter", "effective_begin_time", "ended_time"),
     "roundhouse.pods.v1.StoredPod": ("pod.name", "pod.namespace", "pod.cluster_id", "source", "updated_at"),
 }
 # Whole numbers of these names are nanoseconds since 1970.

@@ -19,6 +19,7 @@ from shared.pb.backend.api.v2beta1.experiment_pb2 import Experiment
 from shared.pb.peloton.api.v1alpha.pod import pod_pb2
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.jobs.v1 import jobs_pb2
+from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.rpc.client import Failure
 from shared.service.config import Config
 
@@ -55,6 +56,15 @@ def test_a_table_shows_what_people_look_for() -> None:
     names = render.columns(pods)
     assert names == ["instance", "run", "status.state"]
     assert [render.cells(pod, names) for pod in pods] == [["0", "0", "POD_STATE_FAILED"], ["1", "3", ""]]
+
+
+def test_a_table_of_a_lab_says_who_has_what() -> None:
+    exporter = packed(
+        "a", lab_pb2.Exporter(uid="u", namespace="n", status=1, lease="l", status_message="idle")
+    )
+    assert render.columns([exporter]) == ["status", "lease", "status_message"]
+    lease = packed("l", lab_pb2.Lease(namespace="n", selector="a=b", client="c", exporter="e", ended=True))
+    assert render.columns([lease]) == ["client", "selector", "exporter"]
 
 
 def test_a_table_tells_nanoseconds_as_a_time() -> None:
@@ -160,6 +170,29 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
             main.main([name, "--help"])
         assert end.value.code == 0
         assert f"Usage: roundhouse {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("roundhouse aud", ["audit"]),
+        ("roundhouse audit --no", ["--no-steps"]),
+        ("roundhouse list leases --sel", ["--selector"]),
+        ("roundhouse list leases -o n", ["name"]),
+        ("roundhouse token c", ["create"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_choices(
+    words: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_ROUNDHOUSE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    with pytest.raises(SystemExit) as end:
+        main.main([])
+    assert end.value.code == 0
+    found = [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()]
+    assert found == expected
 
 
 def test_every_command_is_documented() -> None:
