@@ -108,7 +108,7 @@ class ControllerService:
         async with self._presence.stream(caller.name, call.author("exporter:attach")):
             sent: pb.StatusResponse | None = None
             while True:
-                watched, seen, state = self._state(caller)
+                watched, state = self._state(caller)
                 if sent is not None and sent.leased and state.leased and sent.lease_name != state.lease_name:
                     # Real exporters tear one lease down before they serve another.
                     sent = pb.StatusResponse()
@@ -117,25 +117,25 @@ class ControllerService:
                     sent = state
                     yield state
                 else:
-                    await self._engine.lab.change(watched, seen)
+                    await self._engine.lab.change(watched, self._engine.lab.revision)
 
-    def _state(self, caller: Caller) -> tuple[str, int, pb.StatusResponse]:
-        """What to wait for, at which revision it is, and what an exporter is told now. One that is
-        leased changes together with its lease, and not otherwise."""
+    def _state(self, caller: Caller) -> tuple[str, pb.StatusResponse]:
+        """What to wait for, and what an exporter is told now. One that is leased changes together with
+        its lease, and not otherwise."""
         lab = self._engine.lab
         exporter = lab.exporter(caller.name)
         if exporter is None or exporter.uid != caller.exporter.uid:
             raise PermissionDenied(f"{caller.name} was removed")
         lease = lab.lease(exporter.lease) if exporter.lease else None
         if lease is None:
-            return caller.name, lab.at(caller.name), pb.StatusResponse()
+            return caller.name, pb.StatusResponse()
         state = pb.StatusResponse(
             leased=True,
             lease_name=id_of(lease.name),
             client_name=id_of(lease.client),
             context=lease.context,
         )
-        return lease.name, lab.at(lease.name), state
+        return lease.name, state
 
     async def AuditStream(self, request: AsyncIterator[pb.AuditStreamRequest], call: Call) -> NoReturn:
         raise Unimplemented("audit streams are not implemented, here as upstream")
