@@ -492,7 +492,10 @@ async def test_it_tells_how_it_fares(cluster: Kube, yard: Yard, tmp_path: Path) 
         await eventually(told)
 
     await web(cluster)
-    async with probed(config, states) as (health, port), api(cluster, tmp_path) as reading:
+    # A watch of which nothing is told is well from its first moment on.
+    cluster.server.bookmarks = 3600.0
+    watch = (3600, 3600)
+    async with probed(config, states) as (health, port), api(cluster, tmp_path, watch=watch) as reading:
         assert (await answer("/healthz"))[0] == 200 and (await answer("/other"))[0] == 404
         assert (await answer("/readyz"))[0] == 503
         health.serving = True
