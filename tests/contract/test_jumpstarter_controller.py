@@ -345,6 +345,20 @@ async def test_streams_end_with_unavailable_when_the_process_stops(tmp_path: Pat
             await dial
 
 
+async def test_a_process_that_stops_writes_once_and_not_of_each_exporter(tmp_path: Path) -> None:
+    async with opened(tmp_path, "sqlite") as yard:
+        desk = Desk(await yard.lab())
+        exporters = [await desk.exporter(id) for id in ("a", "b")]
+        streams = [desk.status(one) for one in exporters]
+        for stream in streams:
+            assert told(await stream.next()) == FREE
+    async with opened(tmp_path, "sqlite") as yard:
+        for one in exporters:
+            entries = await yard.store.audit(kind="exporter", name=one.name)
+            actions = [entry.by.action for entry in entries]
+            assert "grpc:exporter:attach" in actions and "controller:exporter:detach" not in actions
+
+
 # -- Listen and Dial
 
 

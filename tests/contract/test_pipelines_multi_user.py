@@ -122,6 +122,9 @@ async def test_names_are_unique_within_a_namespace(shared_house: Yard) -> None:
     await create(shared_house, "ns2", "a")
     body = {"name": "a", "resource_references": [owner("ns2")]}
     (await shared_house.rest("POST", V1, body)).is_error(409, 6, "'a'", "'ns2'")
+    # Whatever characters they are made of.
+    for namespace, name in (("x", "y/z"), ("x/y", "z"), ("x%2Fy", "z")):
+        assert (await create(shared_house, namespace, name, "admin"))["name"] == name
 
 
 async def test_racing_creates_in_two_namespaces(shared_house: Yard) -> None:
