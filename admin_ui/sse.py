@@ -114,6 +114,24 @@ async def stream(
     return response
 
 
+async def parts(
+    request: web.Request,
+    load: Callable[[], Awaitable[Mapping[str, Any]]],
+    template: str,
+    names: Sequence[str],
+    *,
+    feeds: Sequence[Feed],
+) -> web.StreamResponse:
+    """A stream of the elements `names`, each from the template of its name: `jobs/_{}.html`. `load`
+    answers what these need; it raises CallFailed."""
+
+    async def look() -> View:
+        values = await load()
+        return View({name: render.part(request, template.format(name), values) for name in names})
+
+    return await stream(request, look, (), feeds=feeds)
+
+
 @dataclass(slots=True)
 class _Session:
     request: web.Request

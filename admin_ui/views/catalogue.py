@@ -9,7 +9,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 from admin_ui import render, sse
@@ -25,6 +24,8 @@ from admin_ui.views import common
 from admin_ui.views.listing import SHARED, Action, Listing
 from shared.rpc.client import CallFailed, Failure
 
+# Of the elements of its pages that follow live.
+TEMPLATE: Final = "catalogue/_{}.html"
 # Rows of a table that is one panel of a page.
 PANEL: Final = 20
 # The kinds that a page shows besides its own, by the page's kind.
@@ -121,14 +122,9 @@ NETWORK: Final = replace(
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    try:
-        values = await _load_detail(request)
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await gone(request, error)
-    values |= {"tab": "overview"}
-    return await render.page(request, f"catalogue/{kind_of(request).kind}.html", values)
+    return await common.overview(
+        request, f"catalogue/{kind_of(request).kind}.html", _load_detail(request), gone
+    )
 
 
 async def gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
@@ -144,17 +140,10 @@ async def gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    kind = kind_of(request)
-
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        names = ("heading", "summary", "recent", *_PANELS[kind.kind])
-        return sse.View(
-            parts={name: render.part(request, f"catalogue/_{name}.html", values) for name in names}
-        )
-
-    watched = (kind.kind, *RELATED.get(kind.kind, ()))
-    return await sse.stream(request, look, (), feeds=common.feeds(request, META, *watched))
+    kind = kind_of(request).kind
+    names = ("heading", "summary", "recent", *_PANELS[kind])
+    feeds = common.feeds(request, META, kind, *RELATED.get(kind, ()))
+    return await sse.parts(request, lambda: _load_detail(request), TEMPLATE, names, feeds=feeds)
 
 
 _PANELS: Final = {
@@ -230,17 +219,9 @@ async def history(request: web.Request) -> web.StreamResponse:
 
 
 async def history_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_history(request)
-        return sse.View(
-            parts={
-                name: render.part(request, f"catalogue/_{name}.html", values)
-                for name in ("heading", "timeline")
-            }
-        )
-
     kind = kind_of(request)
-    return await sse.stream(request, look, (), feeds=common.feeds(request, kind.floor, kind.kind))
+    names, feeds = ("heading", "timeline"), common.feeds(request, kind.floor, kind.kind)
+    return await sse.parts(request, lambda: _load_history(request), TEMPLATE, names, feeds=feeds)
 
 
 async def _load_history(request: web.Request) -> dict[str, Any]:

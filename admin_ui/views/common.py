@@ -1,10 +1,10 @@
-"""What the views of several kinds do alike: live feeds, lists that cannot be shown, raw views."""
+"""What the views of several kinds do alike: live feeds, pages of one object, raw views."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -40,6 +40,22 @@ def feeds(request: web.Request, service: str, *kinds: str) -> Sequence[Feed]:
 def is_invalid(failure: Failure) -> bool:
     """The question itself is wrong, not the service."""
     return failure.code in _INVALID
+
+
+async def overview(
+    request: web.Request,
+    template: str,
+    found: Awaitable[Mapping[str, Any]],
+    gone: Callable[[web.Request, CallFailed], Awaitable[web.StreamResponse]],
+) -> web.StreamResponse:
+    """The first page of one object: what is `found` of it, or what `gone` tells of one that is not there."""
+    try:
+        values = await found
+    except CallFailed as error:
+        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return await gone(request, error)
+    return await render.page(request, template, {**values, "tab": "overview"})
 
 
 def raw_view(request: web.Request, message: Message) -> dict[str, Any]:

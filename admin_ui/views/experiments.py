@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 from admin_ui import render, session, sse
@@ -122,13 +121,7 @@ def _endpoint(request: web.Request) -> Any:
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    try:
-        values = await _load_detail(request)
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await _gone(request, error)
-    return await render.page(request, "experiments/detail.html", {**values, "tab": "overview"})
+    return await common.overview(request, "experiments/detail.html", _load_detail(request), _gone)
 
 
 async def _gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
@@ -142,16 +135,10 @@ async def _gone(request: web.Request, error: CallFailed) -> web.StreamResponse:
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        return sse.View(
-            parts={
-                name: render.part(request, f"experiments/_{name}.html", values)
-                for name in ("heading", "summary", "timeline")
-            }
-        )
-
-    return await sse.stream(request, look, (), feeds=feeds(request, PIPELINES, KIND))
+    names, watched = ("heading", "summary", "timeline"), feeds(request, PIPELINES, KIND)
+    return await sse.parts(
+        request, lambda: _load_detail(request), "experiments/_{}.html", names, feeds=watched
+    )
 
 
 async def raw(request: web.Request) -> web.StreamResponse:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 from admin_ui import render, sse
@@ -22,7 +21,7 @@ from admin_ui.views import catalogue, common, lab
 from admin_ui.views.listing import SHARED, Listing
 from shared.pb.roundhouse.lab.v1 import lab_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
-from shared.rpc.client import CallFailed, Failure
+from shared.rpc.client import Failure
 
 COLUMNS: Final = (
     Column("name", "Exporter", css="c-name"),
@@ -94,25 +93,13 @@ LIST: Final[Listing[BoardState]] = Listing(
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    try:
-        values = await _load_detail(request)
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await catalogue.gone(request, error)
-    return await render.page(request, "exporters/detail.html", {**values, "tab": "overview"})
+    return await common.overview(request, "exporters/detail.html", _load_detail(request), catalogue.gone)
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        names = ("heading", "now", "summary", "queue", "timeline", "devices", "recent")
-        return sse.View(
-            parts={name: render.part(request, f"exporters/_{name}.html", values) for name in names}
-        )
-
+    names = ("heading", "now", "summary", "queue", "timeline", "devices", "recent")
     feeds = common.feeds(request, JUMPSTARTER, EXPORTER.kind, LEASE.kind)
-    return await sse.stream(request, look, (), feeds=feeds)
+    return await sse.parts(request, lambda: _load_detail(request), "exporters/_{}.html", names, feeds=feeds)
 
 
 async def _load_detail(request: web.Request) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 from admin_ui import render, sse
@@ -25,6 +24,8 @@ from shared.rpc.client import CallFailed, Failure
 # What was done to a job: how much of it the overview tells, and a page of its history.
 RECENT: Final = 5
 PAGE: Final = 50
+# Of the elements of its pages that follow live.
+TEMPLATE: Final = "jobs/_{}.html"
 # Configurations that are compared: more are not kept.
 VERSIONS: Final = 100
 CONFIGURATION: Final = "configuration"
@@ -37,24 +38,17 @@ SOME: Final = 6
 
 async def detail(request: web.Request) -> web.StreamResponse:
     instances = job_pods.Instances(request, request.match_info["id"])
-    try:
-        values = await _load(request, instances, Past(request, RECENT))
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await _gone(request, error)
-    return await render.page(request, "jobs/detail.html", {**values, "tab": "overview"})
+    found = _load(request, instances, Past(request, RECENT))
+    return await common.overview(request, "jobs/detail.html", found, _gone)
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
     instances, past = job_pods.Instances(request, request.match_info["id"]), Past(request, RECENT)
 
-    async def look() -> sse.View:
-        values = await _load(request, instances, past)
-        names = ("heading", "rollout", "troubles", "instances", "summary", "events", "recent")
-        return sse.View(parts={name: render.part(request, f"jobs/_{name}.html", values) for name in names})
-
-    return await sse.stream(request, look, (), feeds=_feeds(request))
+    names = ("heading", "rollout", "troubles", "instances", "summary", "events", "recent")
+    return await sse.parts(
+        request, lambda: _load(request, instances, past), TEMPLATE, names, feeds=_feeds(request)
+    )
 
 
 def _feeds(request: web.Request) -> Any:
@@ -126,15 +120,8 @@ async def workflows(request: web.Request) -> web.StreamResponse:
 
 
 async def workflows_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_workflows(request)
-        return sse.View(
-            parts={
-                name: render.part(request, f"jobs/_{name}.html", values) for name in ("heading", "workflows")
-            }
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB, WORKFLOW))
+    names, feeds = ("heading", "workflows"), common.feeds(request, JOBS, JOB, WORKFLOW)
+    return await sse.parts(request, lambda: _load_workflows(request), TEMPLATE, names, feeds=feeds)
 
 
 async def _load_workflows(request: web.Request) -> dict[str, Any]:
@@ -203,16 +190,8 @@ async def history(request: web.Request) -> web.StreamResponse:
 
 async def history_live(request: web.Request) -> web.StreamResponse:
     past = Past(request, PAGE)
-
-    async def look() -> sse.View:
-        values = await _load_history(request, past)
-        return sse.View(
-            parts={
-                name: render.part(request, f"jobs/_{name}.html", values) for name in ("heading", "timeline")
-            }
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, JOB))
+    names, feeds = ("heading", "timeline"), common.feeds(request, JOBS, JOB)
+    return await sse.parts(request, lambda: _load_history(request, past), TEMPLATE, names, feeds=feeds)
 
 
 async def _load_history(request: web.Request, past: Past) -> dict[str, Any]:

@@ -166,14 +166,8 @@ async def detail(request: web.Request) -> web.StreamResponse:
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        names = ("heading", "now", "summary", "runs", "events", "files")
-        return sse.View(
-            parts={name: render.part(request, f"job_pods/_{name}.html", values) for name in names}
-        )
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JOBS, POD))
+    names, feeds = ("heading", "now", "summary", "runs", "events", "files"), common.feeds(request, JOBS, POD)
+    return await sse.parts(request, lambda: _load_detail(request), "job_pods/_{}.html", names, feeds=feeds)
 
 
 async def _load_detail(request: web.Request) -> dict[str, Any]:

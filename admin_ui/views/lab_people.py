@@ -6,7 +6,6 @@ import asyncio
 import json
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 from admin_ui import render, sse
@@ -22,7 +21,7 @@ from admin_ui.views import catalogue, common, lab
 from admin_ui.views.listing import SHARED, Listing
 from shared.pb.roundhouse.admin.v1 import admin_pb2
 from shared.pb.roundhouse.lab.v1 import lab_service_pb2 as pb
-from shared.rpc.client import CallFailed, Failure
+from shared.rpc.client import Failure
 
 COLUMNS: Final = {
     "client": (
@@ -121,27 +120,15 @@ LIST: Final[Listing[LabState]] = Listing(
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    try:
-        values = await _load_detail(request)
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await catalogue.gone(request, error)
-    return await render.page(request, "lab/person.html", {**values, "tab": "overview"})
+    return await common.overview(request, "lab/person.html", _load_detail(request), catalogue.gone)
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
     kind = kind_of(request)
-
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        names = ("summary", "leases", "recent") if kind is CLIENT else ("summary", "recent")
-        return sse.View(
-            parts={name: render.part(request, f"lab/_person_{name}.html", values) for name in names}
-        )
-
+    names = ("summary", "leases", "recent") if kind is CLIENT else ("summary", "recent")
     watched = (kind.kind, LEASE.kind) if kind is CLIENT else (kind.kind,)
-    return await sse.stream(request, look, (), feeds=common.feeds(request, JUMPSTARTER, *watched))
+    feeds = common.feeds(request, JUMPSTARTER, *watched)
+    return await sse.parts(request, lambda: _load_detail(request), "lab/_person_{}.html", names, feeds=feeds)
 
 
 async def _load_detail(request: web.Request) -> dict[str, Any]:

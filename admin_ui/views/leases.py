@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 from admin_ui import render, sse
@@ -19,7 +18,7 @@ from admin_ui.presenters import lab_commands
 from admin_ui.presenters.catalogue import thing
 from admin_ui.views import catalogue, common, lab
 from admin_ui.views.listing import SHARED, Action, Listing
-from shared.rpc.client import CallFailed, Failure
+from shared.rpc.client import Failure
 
 BASE: Final = "/leases"
 COLUMNS: Final = (
@@ -97,27 +96,13 @@ LIST: Final[Listing[LeaseState]] = Listing(
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    try:
-        values = await _load_detail(request)
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await catalogue.gone(request, error)
-    return await render.page(request, "leases/detail.html", {**values, "tab": "overview"})
+    return await common.overview(request, "leases/detail.html", _load_detail(request), catalogue.gone)
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        return sse.View(
-            parts={
-                name: render.part(request, f"leases/_{name}.html", values)
-                for name in ("heading", "now", "summary", "change", "conditions", "recent")
-            }
-        )
-
+    names = ("heading", "now", "summary", "change", "conditions", "recent")
     feeds = common.feeds(request, JUMPSTARTER, LEASE.kind, EXPORTER.kind)
-    return await sse.stream(request, look, (), feeds=feeds)
+    return await sse.parts(request, lambda: _load_detail(request), "leases/_{}.html", names, feeds=feeds)
 
 
 async def _load_detail(request: web.Request) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-import grpc
 import orjson
 from aiohttp import web
 
@@ -194,22 +193,13 @@ async def _written(response: web.StreamResponse, chunks: AsyncGenerator[bytes, N
 
 
 async def detail(request: web.Request) -> web.StreamResponse:
-    try:
-        values = await _load_detail(request)
-    except CallFailed as error:
-        if error.failure.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-        return await _gone(request, error)
-    return await render.page(request, "pods/detail.html", {**values, "tab": "overview"})
+    return await common.overview(request, "pods/detail.html", _load_detail(request), _gone)
 
 
 async def detail_live(request: web.Request) -> web.StreamResponse:
-    async def look() -> sse.View:
-        values = await _load_detail(request)
-        names = ("heading", "summary", "instances", "owner", "timeline")
-        return sse.View(parts={name: render.part(request, f"pods/_{name}.html", values) for name in names})
-
-    return await sse.stream(request, look, (), feeds=common.feeds(request, PODS, *KINDS))
+    names = ("heading", "summary", "instances", "owner", "timeline")
+    feeds = common.feeds(request, PODS, *KINDS)
+    return await sse.parts(request, lambda: _load_detail(request), "pods/_{}.html", names, feeds=feeds)
 
 
 async def _load_detail(request: web.Request) -> dict[str, Any]:

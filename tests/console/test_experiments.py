@@ -86,7 +86,9 @@ async def test_search_state_order_and_size_stand_in_the_address(admin: Console):
         await client.create("EXP_100%")
         for id in ids[:3]:
             await client.archive(id)
-    assert (await admin.get("/experiments?q=exp_100%25")).rows() == ["EXP_100%"]
+    found = await admin.get("/experiments?q=Exp_100%25")
+    assert found.rows() == ["EXP_100%"]
+    assert "Active experiments whose name contains “Exp_100%”." in found.words
     assert sorted((await admin.get("/experiments?q=exp-&state=archived")).rows()) == [
         "exp-00",
         "exp-01",

@@ -139,6 +139,8 @@ class TestPages:
         wrong = await rail.console.get(f"{here}?instances=2-x")
         assert wrong.status == 400
         assert [e.attrs["value"] for e in wrong.elements_with_error()] == ["2-x"]
+        async with open_stream(rail.console, f"{here}/-/live?instances=2-x") as stream:
+            assert (await stream.until("end"))["reason"] == "reload"
         assert (await rail.console.get(f"{here}?page_token=nonsense")).url == here
 
     async def test_a_row_says_why_and_changes_by_itself(self, rail: Rail) -> None:

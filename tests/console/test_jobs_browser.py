@@ -70,6 +70,7 @@ async def test_a_job_from_the_first_click_to_its_deletion(browser: Browser, work
 
         await page.get_by_role("link", name="Stop…").click()
         # Enter means Cancel.
+        await expect(page.get_by_role("link", name="Cancel")).to_be_focused()
         await page.keyboard.press("Enter")
         await expect(page.locator("#heading")).to_contain_text("Running")
         await page.get_by_role("link", name="Stop…").click()
