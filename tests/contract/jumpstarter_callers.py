@@ -65,6 +65,16 @@ class Stream:
         self._call.cancel()
 
 
+def told(message: pb.StatusResponse) -> tuple[bool, str | None, str | None, dict[str, str]]:
+    """What Status says: whether there is a lease, its name, its client and its context."""
+    lease = message.lease_name if message.HasField("lease_name") else None
+    client = message.client_name if message.HasField("client_name") else None
+    return message.leased, lease, client, dict(message.context)
+
+
+FREE: tuple[bool, None, None, dict[str, str]] = (False, None, None, {})
+
+
 class Desk:
     """One lab's callers. Methods are those of the stubs: `desk.controller.Dial`."""
 
@@ -139,6 +149,13 @@ class Desk:
         await self.call(self.controller.Register, pb.RegisterRequest(), caller)
         await self.report(caller)
         return caller
+
+    async def leased(self, id: str = "one", status: common.ExporterStatus = LEASE_READY) -> Caller:
+        """The exporter `bench` in that status, leased by alice."""
+        bench = await self.exporter("bench", board="rpi")
+        await self.lab.create("board=rpi", id=id)
+        await self.report(bench, status)
+        return bench
 
     async def report(self, exporter: Caller, status: common.ExporterStatus = AVAILABLE, **more: Any) -> None:
         request = pb.ReportStatusRequest(status=status, **more)
