@@ -209,6 +209,30 @@ async def test_a_newer_listen_replaces_the_older_which_drains_and_ends(alone: Pe
     assert (await newer.read()).router_endpoint == "a:1"
 
 
+async def test_of_two_listens_at_once_the_one_that_was_written_last_stays(
+    alone: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the other hears of its own write later."""
+    commit, written, heard = alone.store.commit, asyncio.Event(), asyncio.Event()
+
+    async def late(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(alone.store, "commit", commit)
+        made = await commit(*args, **more)
+        written.set()
+        await heard.wait()
+        return made
+
+    monkeypatch.setattr(alone.store, "commit", late)
+    older = Listen(alone.dialing.listen(LEASE, BY))
+    await written.wait()
+    newer = await alone.listen()
+    heard.set()
+    with pytest.raises(Unavailable, match="a newer Listen has taken over"):
+        await older.read()
+    answer = await alone.dialing.dial(LEASE, BY)
+    assert alone.stream(await newer.read()) == alone.stream(answer)
+
+
 async def test_an_exporter_that_went_away_does_not_listen(alone: Peer) -> None:
     listen = await alone.listen()
     await listen.cancel()
