@@ -31,6 +31,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # A peer that vanished without a word is noticed while a watch waits.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A service that was restarted is found again within two seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),

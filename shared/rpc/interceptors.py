@@ -19,18 +19,21 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from shared.auth.policy import authorize
-from shared.errors import ResourceExhausted, Unauthenticated, Unavailable
+from shared.errors import ApiError, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
 from shared.rpc import status as statuses
 from shared.rpc.limit import Limit
 from shared.rpc.method import PUBLIC, Authenticator, Call, Metadata, Method
 from shared.rpc.metrics import RpcMetrics
 from shared.rpc.status import Status, StatusError
+from shared.storage.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
-# Seconds after which a message on a stream waits for another look at the token.
+# Seconds after which a message on a stream waits for another look at the token, and between two looks
+# while nothing is said.
 _RECHECK = 1.0
+_QUIET = 10.0
 _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+-]{1,128}")
 
 
@@ -87,22 +90,24 @@ class Pipeline:
         self, method: Method, read: Callable[[], Any], metadata: Metadata, transport: str, limit: Limit
     ) -> AsyncGenerator[Message | bytes, None]:
         """`limit` is what the transport has around the whole stream: it ends when the caller's token
-        expires, when the stream is too old, or when the handler says. Before a message goes out it is
-        cut off once the token is revoked or its role no longer allows the call."""
+        expires, when the stream is too old, or when the handler says; and once the token is revoked or
+        its role no longer allows the call: before another message goes out, or soon."""
         code = StatusCode.CANCELLED
         call = Call(method, metadata[REQUEST_ID], metadata, transport, limit=limit)
         sent = self._metrics.sent(method, transport)
         self._streams += 1
         self._metrics.streams.set(self._streams)
+        guard: asyncio.Task[None] | None = None
         try:
             if self._streams > self._max_streams:
                 raise ResourceExhausted(f"this process serves {self._max_streams} streams already")
             await self._admit(call)
             self._bound(call, limit)
+            if method.permission != PUBLIC:
+                guard = asyncio.create_task(self._guard(call, limit))
             checked = time.monotonic()
             async with contextlib.aclosing(method.handler(read(), call)) as answers:
                 async for message in answers:
-                    # A revoked token, or a role that no longer allows the call, ends the stream too.
                     if (now := time.monotonic()) - checked > _RECHECK:
                         await self._admit(call)
                         checked = now
@@ -118,6 +123,8 @@ class Pipeline:
             code = failed.code
             raise StatusError(failed) from error
         finally:
+            if guard is not None:
+                guard.cancel()
             self._streams -= 1
             self._metrics.streams.set(self._streams)
             self._metrics.ended(method, transport, code)
@@ -130,6 +137,18 @@ class Pipeline:
         if call.method.permission != PUBLIC and call.identity.expires_at is not None:
             expired = Unauthenticated("the bearer token is expired: it ran out while the stream was open")
             limit.end_after(call.identity.expires_at - time.time(), expired)
+
+    async def _guard(self, call: Call, limit: Limit) -> None:
+        """Ends a stream on which nothing is said as well: its being open may mean something."""
+        while True:
+            await asyncio.sleep(_QUIET)
+            try:
+                await self._admit(call)
+            except (Unauthenticated, PermissionDenied) as error:
+                limit.end_after(0, error)
+                return
+            except (ApiError, StoreError) as error:
+                log.info("a stream goes on unchecked", extra={"error": str(error)})
 
     async def _admit(self, call: Call) -> None:
         if call.method.permission == PUBLIC:

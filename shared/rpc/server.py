@@ -32,6 +32,8 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # By itself a minute, whatever the timeout of a keepalive is: the greater counts.
+    ("grpc.http2.ping_timeout_ms", 20_000),
 )
 # Seconds for which a client of a failed call is listened to, and without a word from it.
 _DRAIN = 5.0

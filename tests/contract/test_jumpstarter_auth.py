@@ -18,6 +18,7 @@ from shared.pb.jumpstarter.client.v1 import client_pb2
 from shared.pb.jumpstarter.v1 import jumpstarter_pb2 as pb
 from shared.pb.roundhouse.admin.v1 import access_pb2
 from shared.pb.roundhouse.lab.v1 import lab_pb2, lab_service_pb2
+from shared.rpc import interceptors
 from tests.contract.jumpstarter_callers import Desk, metadata
 from tests.contract.jumpstarter_yard import Caller, Yard, opened
 
@@ -227,6 +228,18 @@ async def test_an_admin_revokes_one_token_of_several(desk: Desk) -> None:
     await desk.call(desk.access.RevokeToken, access_pb2.RevokeTokenRequest(id=token_id), desk.admin)
     await desk.fails(desk.client.ListExporters, listing(desk), UNAUTHENTICATED, sent, "revoked")
     await desk.call(desk.client.ListExporters, listing(desk), desk.alice)
+
+
+async def test_an_exporter_whose_token_is_revoked_is_gone_soon_though_nobody_says_anything(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptors, "_QUIET", 0.05)
+    bench = await desk.exporter("bench", board="rpi")
+    stream = desk.status(bench)
+    await stream.next()
+    token_id = jwt.decode(bench.token, options={"verify_signature": False})["jti"]
+    await desk.call(desk.access.RevokeToken, access_pb2.RevokeTokenRequest(id=token_id), desk.admin)
+    assert (await stream.failure()).code is UNAUTHENTICATED
 
 
 async def test_a_disabled_subject_calls_no_more(desk: Desk) -> None:

@@ -80,6 +80,18 @@ async def test_nothing_is_sent_on_a_stream_whose_token_was_revoked(
     assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_an_idle_stream_ends_when_the_token_is_revoked(
+    yard: TestService, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptors, "_QUIET", 0.05)
+    access = yard.running.environment.access
+    token, record = await access.issue("brief", "viewer", timedelta(hours=1), creator="test", by=BY)
+    call = AdminServiceStub(channel).Watch(WATCH, metadata=bearer(token))
+    assert (await call.read()).is_current
+    await access.revoke(record.id, BY)
+    assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_more_streams_than_allowed_are_refused_and_ended_ones_make_room(
     yard: TestService, channel: grpc.aio.Channel
 ) -> None:
