@@ -80,11 +80,14 @@ class PodService:
                     line = stored.line(record.body)
                     lines.append(line)
                     size += len(line)
-                if size >= CHUNK or (now() - sent > LINGER and lines):
-                    exported.inc(len(lines))
-                    yield b"".join(lines)
-                    scope.check()
-                    lines, size, sent = [], 0, now()
+                    if size < CHUNK:
+                        continue
+                elif not lines or now() - sent <= LINGER:
+                    continue
+                exported.inc(len(lines))
+                yield b"".join(lines)
+                scope.check()
+                lines, size, sent = [], 0, now()
         if lines:
             exported.inc(len(lines))
             yield b"".join(lines)
