@@ -20,6 +20,7 @@ from shared.pb.roundhouse.admin.v1.admin_pb2_grpc import AdminServiceStub
 from shared.rpc import interceptors
 from shared.service.testing import TestService, started
 from shared.storage.port import Author
+from tests.patience import PATIENCE
 
 BY = Author("test")
 WATCH = pb.WatchRequest(kind="experiment")
@@ -48,13 +49,20 @@ async def create(channel: grpc.aio.Channel, yard: TestService, name: str) -> Non
 
 async def code_of(call: grpc.aio.UnaryStreamCall) -> grpc.StatusCode:
     """Reads until the stream ends."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         try:
             while await call.read() is not grpc.aio.EOF:
                 pass
         except grpc.aio.AioRpcError as error:
             return error.code()
     return grpc.StatusCode.OK
+
+
+async def fails_before_any_message(call: grpc.aio.UnaryStreamCall) -> None:
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_an_idle_stream_ends_when_the_token_expires(
@@ -67,29 +75,21 @@ async def test_an_idle_stream_ends_when_the_token_expires(
     assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_nothing_is_sent_on_a_stream_whose_token_was_revoked(
-    yard: TestService, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_stream_ends_when_the_token_is_revoked(
+    yard: TestService, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, quiet: bool
 ) -> None:
+    """Before another message goes out, and by itself when there is none."""
     monkeypatch.setattr(interceptors, "_RECHECK", 0.0)
+    monkeypatch.setattr(interceptors, "_QUIET", 0.05 if quiet else 3600.0)
     access = yard.running.environment.access
     token, record = await access.issue("brief", "viewer", timedelta(hours=1), creator="test", by=BY)
     call = AdminServiceStub(channel).Watch(WATCH, metadata=bearer(token))
     assert (await call.read()).is_current
     await access.revoke(record.id, BY)
-    await create(channel, yard, "unseen")
-    assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
-
-
-async def test_an_idle_stream_ends_when_the_token_is_revoked(
-    yard: TestService, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(interceptors, "_QUIET", 0.05)
-    access = yard.running.environment.access
-    token, record = await access.issue("brief", "viewer", timedelta(hours=1), creator="test", by=BY)
-    call = AdminServiceStub(channel).Watch(WATCH, metadata=bearer(token))
-    assert (await call.read()).is_current
-    await access.revoke(record.id, BY)
-    assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
+    if not quiet:
+        await create(channel, yard, "unseen")
+    await fails_before_any_message(call)
 
 
 async def test_more_streams_than_allowed_are_refused_and_ended_ones_make_room(
@@ -101,7 +101,7 @@ async def test_more_streams_than_allowed_are_refused_and_ended_ones_make_room(
         assert (await call.read()).is_current
     assert await code_of(stub.Watch(WATCH, metadata=metadata)) is grpc.StatusCode.RESOURCE_EXHAUSTED
     calls[0].cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             again = stub.Watch(WATCH, metadata=metadata)
             try:
